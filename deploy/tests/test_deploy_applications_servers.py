@@ -21,7 +21,9 @@ LIES = {
     "X-Real-IP": "6.6.6.6",
     "Forwarded": "for=6.6.6.6;proto=http;host=evil.test",
 }
-SERVERS = ("gunicorn wsgi", "gunicorn asgi", "gunicorn-uvicorn asgi", "uvicorn asgi", "hypercorn asgi")
+WSGI = ("gunicorn wsgi", "granian wsgi")
+ASGI = ("gunicorn asgi", "gunicorn-uvicorn asgi", "uvicorn asgi", "hypercorn asgi", "granian asgi")
+SERVERS = (*WSGI, *ASGI)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_the_application_knows_the_client_and_nobody_else_decides_who_it_is(site
             assert answer.read().decode() == f"{CLIENT} https {HOST}:{site(server).host.https}"
 
 
-@pytest.mark.parametrize("server", SERVERS[1:])
+@pytest.mark.parametrize("server", ASGI)
 def test_a_web_socket_passes(site: Any, server: str) -> None:
     with site(server).open_socket(**LIES) as opened:
         assert opened.recv(timeout=20) == f"{CLIENT} wss {HOST}:{site(server).host.https}"

@@ -103,13 +103,12 @@ email = "ops@example.jp"
         ({"app": 'kind = "cgi"'}, "app.kind must be wsgi or asgi"),
         (
             {"app": 'server = "uvicorn"'},
-            "app.server must be gunicorn with app.kind = wsgi: uvicorn serves ASGI here",
+            "app.server must be gunicorn or granian with app.kind = wsgi: uvicorn serves ASGI here",
         ),
         (
             {"app": 'server = "uwsgi"'},
-            "app.server must be gunicorn or gunicorn-uvicorn or uvicorn or hypercorn",
+            "app.server must be gunicorn or gunicorn-uvicorn or uvicorn or hypercorn or granian",
         ),
-        ({"app": 'server = "granian"'}, "or hypercorn: Granian does not take the socket"),
         ({"app": 'needs = ["mysql"]'}, "app.needs must be postgresql or redis"),
         ({"app": 'static = "../etc"'}, "app.static must be a path below the source tree"),
         ({"app": 'static = "."'}, "app.static must not name a hidden folder or the whole source tree"),

@@ -43,7 +43,7 @@ OUTSIDE = (
 )
 
 _COMMANDS = frozenset(
-    {"mks-deploy", "knowledge-system", "gunicorn", "uvicorn", "hypercorn", "flask", "celery"}
+    {"mks-deploy", "knowledge-system", "gunicorn", "uvicorn", "hypercorn", "granian", "flask", "celery"}
 )
 
 # Units of the distribution are left out but for the journal: this machine has neither hardware nor people.

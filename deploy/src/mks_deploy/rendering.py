@@ -266,9 +266,11 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
             yield "edge/error.json", f"{shared}/edge/{error.status}.json", 0o644, more
         yield "edge/robots.txt", f"{shared}/edge/robots.txt", 0o644, {}
     yield from _container_targets(settings)
-    server = {"uvicorn": "uvicorn_server.py", "hypercorn": "hypercorn.conf.py"}.get(
-        settings.app.server, "gunicorn.conf.py"
-    )
+    server = {
+        "uvicorn": "uvicorn_server.py",
+        "hypercorn": "hypercorn.conf.py",
+        "granian": "granian_server.py",
+    }.get(settings.app.server, "gunicorn.conf.py")
     if settings.runs_application:
         yield f"{settings.server.program}/{server}", f"{_below_root(paths.config)}/{server}", 0o644, {}
         if settings.edge.mode == "nginx":

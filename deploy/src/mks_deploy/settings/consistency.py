@@ -271,7 +271,7 @@ def _application(settings: Settings) -> Iterator[str]:
     if app.migrate_back and not (app.schema and app.migrate):
         yield "app.migrate_back needs app.migrate, and app.schema, which says where to go back to"
     if app.kind not in settings.server.kinds:
-        yield f"app.server must be gunicorn with app.kind = {app.kind}: {app.server} serves ASGI here"
+        yield f"app.server must be gunicorn or granian with app.kind = wsgi: {app.server} serves ASGI here"
     if app.kind == "asgi" and settings.edge.mode == "direct":
         yield 'edge.mode must be "nginx" with app.kind = asgi: gunicorn ends TLS only for WSGI here'
     for secret in settings.secrets:

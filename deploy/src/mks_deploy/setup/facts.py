@@ -69,6 +69,7 @@ def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]
                 f"{config}/gunicorn",
                 f"{config}/uvicorn",
                 f"{config}/hypercorn",
+                f"{config}/granian",
                 f"etc/systemd/system/{name}@",
                 f"etc/systemd/system/{name}-worker",
                 f"etc/systemd/system/{name}-beat",
