@@ -635,6 +635,38 @@ def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]
     assert read_settings(text).app.hardened is False
 
 
+def test_settings_of_production_go_before_those_of_development_that_wsgi_names(
+    tree: Callable[..., Path],
+) -> None:
+    """As `wagtail start` writes them; each takes names from two modules, of which one need not be there."""
+    also = "try:\n    from .local import *\nexcept ImportError:\n    pass\n"
+    files = {
+        "manage.py": MANAGE.replace(".local", ".dev"),
+        "shop/wsgi.py": WSGI.replace(".production", ".dev"),
+        "shop/settings/base.py": BASE + "DEBUG = False\nSTATIC_ROOT = 'static'\n",
+        "shop/settings/dev.py": "from .base import *\nDEBUG = True\n" + also,
+        "shop/settings/production.py": "from .base import *\n" + also,
+    }
+    text = new_settings(wanted(tree(files)), ask=None)
+    made = tomllib.loads(text)
+    assert made["variables"]["DJANGO_SETTINGS_MODULE"] == "shop.settings.production"
+    assert made["app"]["static"] == "static"
+    assert "# shop/settings/production.py; shop/wsgi.py:4 names shop.settings.dev" in text
+    assert "DEBUG" not in text
+
+
+def test_settings_that_show_visitors_the_source_are_told(tree: Callable[..., Path]) -> None:
+    files = {
+        "manage.py": MANAGE.replace(".local", ""),
+        "shop/wsgi.py": WSGI.replace(".settings.production", ".settings"),
+        "shop/settings.py": BASE + "DEBUG = True\n",
+    }
+    text = new_settings(wanted(tree(files)), ask=None)
+    assert (
+        "; DEBUG = True in shop/settings.py:2 shows every visitor the source: read it from a variable" in text
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "media"),
     [

@@ -15,7 +15,10 @@ from typing import Final
 
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
 
-__all__ = ["Candidate", "django_settings", "find_candidates"]
+__all__ = ["DEVELOPMENT", "Candidate", "assigned_text", "django_settings", "find_candidates"]
+
+DEVELOPMENT: Final = frozenset({"ci", "dev", "development", "local", "test", "testing"})
+"""Names of settings modules that are not for a server of users."""
 
 _FRAMEWORKS: Final = {
     "flask.Flask": "wsgi",
@@ -85,7 +88,8 @@ def find_candidates(tree: SourceTree) -> list[Candidate]:
 def django_settings(tree: SourceTree) -> tuple[str, str]:
     """Return Django's settings module, and the file that names it; empty texts if there is none.
 
-    ``wsgi.py`` and ``asgi.py`` go first: they are what a server imports, ``manage.py`` what developers run.
+    ``wsgi.py`` and ``asgi.py`` go first: they are what a server imports, ``manage.py`` what developers run. If they
+    name settings of development, as those of ``wagtail start`` do, those of production beside them go first.
     """
     modules = sorted(
         (module for module in tree.modules.values() if _last(module) in {"wsgi", "asgi", "manage"}),
@@ -99,8 +103,16 @@ def django_settings(tree: SourceTree) -> tuple[str, str]:
                 and len(words := [each.value for each in node.args if isinstance(each, ast.Constant)]) == 2
                 and words[0] == "DJANGO_SETTINGS_MODULE"
             ):
-                return str(words[1]), f"{module.path}:{node.lineno}"
+                return _of_production(tree, str(words[1]), f"{module.path}:{node.lineno}")
     return "", ""
+
+
+def _of_production(tree: SourceTree, settings: str, place: str) -> tuple[str, str]:
+    package, _, name = settings.rpartition(".")
+    for other in ("production", "prod") if name in DEVELOPMENT else ():
+        if module := tree.modules.get(f"{package}.{other}"):
+            return module.name, f"{module.path}; {place} names {settings}"
+    return settings, place
 
 
 def _of_procfile(tree: SourceTree) -> Iterator[Candidate]:
@@ -141,14 +153,14 @@ def _target_in(tree: SourceTree, words: list[str]) -> str:
 def _of_django(tree: SourceTree) -> Iterator[Candidate]:
     settings, _ = django_settings(tree)
     for name, kind in (("WSGI_APPLICATION", "wsgi"), ("ASGI_APPLICATION", "asgi")):
-        if found := _assigned_text(tree, settings, name):
+        if found := assigned_text(tree, settings, name):
             dotted, place = found
             module, _, attribute = dotted.rpartition(".")
             if module:
                 yield Candidate(f"{module}:{attribute}", kind, f"{name} in {place}")
 
 
-def _assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0) -> tuple[str, str] | None:
+def assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0) -> tuple[str, str] | None:
     """Return a text that a module, or one that it takes everything from, assigns to a name."""
     module = tree.modules.get(module_name)
     if module is None or depth > 5:
@@ -159,8 +171,8 @@ def _assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0
             if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
                 return str(node.value.value), f"{module.path}:{node.lineno}"
         elif isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            origins.append(module.imported["*"].removesuffix(".*"))
-    found = (_assigned_text(tree, origin, name, depth + 1) for origin in origins)
+            origins.append(module.origin(node))
+    found = (assigned_text(tree, origin, name, depth + 1) for origin in origins)
     return next((each for each in found if each), None)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from mks_deploy.init.candidates import Candidate, django_settings
+from mks_deploy.init.candidates import DEVELOPMENT, Candidate, assigned_text, django_settings
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
 from mks_deploy.settings.application_variables import looks_secret
 
@@ -17,7 +17,6 @@ __all__ = ["Fact", "find_facts"]
 
 _READY: Final = ("readyz", "ready", "healthz", "health", "up", "livez", "status")
 _LIVE: Final = ("livez", "live", "healthz", "health", "up", "readyz", "ready", "status")
-_ENVIRONMENTS: Final = frozenset({"ci", "dev", "development", "local", "test", "testing"})
 _OF_THE_SYSTEM: Final = frozenset({"HOME", "PATH", "PORT", "LANG", "TZ", "USER", "DJANGO_SETTINGS_MODULE"})
 _OF_OTHERS: Final = re.compile(r"(^|_)(DEV|TEST)(_|$)")
 _PATH_FUNCTIONS: Final = frozenset(
@@ -132,6 +131,9 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     if migrate := _migrate(tree, modules, candidate, settings):
         yield migrate
     if settings:
+        debug = assigned_text(tree, settings, "DEBUG")
+        if debug and debug[0] == "True":
+            place += f"; DEBUG = True in {debug[1]} shows every visitor the source: read it from a variable"
         yield Fact("variables", "DJANGO_SETTINGS_MODULE", settings, place)
     yield from _variables_and_secrets(reads, {*needs, *(("tasks",) if celery else ())})
     if "postgresql" in needs and not settings:
@@ -147,7 +149,7 @@ def _deployed(tree: SourceTree, settings: str) -> list[Module]:
     return [
         module
         for module in tree.modules.values()
-        if module.name in used or module.name.rpartition(".")[2] not in _ENVIRONMENTS
+        if module.name in used or module.name.rpartition(".")[2] not in DEVELOPMENT
     ]
 
 
@@ -329,7 +331,7 @@ def _chain(tree: SourceTree, name: str, depth: int = 0) -> Iterator[Module]:
     yield module
     for node in walk_top(module.tree.body):
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            yield from _chain(tree, module.imported["*"].removesuffix(".*"), depth + 1)
+            yield from _chain(tree, module.origin(node), depth + 1)
 
 
 def _health(tree: SourceTree, names: tuple[str, ...]) -> tuple[str, str] | None:

@@ -63,7 +63,7 @@ class Module:
                     local = alias.asname or alias.name.partition(".")[0]
                     found[local] = alias.name if alias.asname else local
             elif isinstance(node, ast.ImportFrom):
-                origin = self._origin(node)
+                origin = self.origin(node)
                 found.update({alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names})
         return found
 
@@ -73,7 +73,8 @@ class Module:
         first, dot, rest = name.partition(".")
         return f"{self.imported.get(first, first)}{dot}{rest}" if name else ""
 
-    def _origin(self, node: ast.ImportFrom) -> str:
+    def origin(self, node: ast.ImportFrom) -> str:
+        """Return the whole name of the module that an import takes names from."""
         if not node.level:
             return node.module or ""
         package = self.name.split(".")
