@@ -114,8 +114,7 @@ def main() -> None:
         # Two at a time: each starts many servers.
         run_tests(newest, tree, "-n", "2", "-m", "slow", *slow_files(tree))
         section(f"Python {whole}: applications from the package index")
-        home = {"MKS_COMPATIBILITY_VENVS": str(ROOT / ".venv-compatibility")}
-        run(str(newest), "tools/run_tests.py", "-q", "-n", "2", "tests/compatibility", cwd=tree, **home)
+        run_tests(newest, tree, "-n", "2", "tests/compatibility")
         section("Unit and property tests")
         try:
             units.result()
@@ -230,11 +229,12 @@ def run_tests(
         output: file for stdout and stderr; by default those of this process.
         nice: whether other programs go first when processors are busy.
     """
-    # The slow tests run nowhere else, so they draw the full number of examples.
-    profile = {} if "slow" in arguments else {"HYPOTHESIS_PROFILE": "again"}
+    variables = {"MKS_COMPATIBILITY_VENVS": str(ROOT / ".venv-compatibility")}
+    if "slow" not in arguments:  # the slow tests run nowhere else, so they draw the full number of examples
+        variables["HYPOTHESIS_PROFILE"] = "again"
     command = ["nice", "-n", "5"] if nice else []
     command += [str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments]
-    run(*command, cwd=tree, output=output, **profile)
+    run(*command, cwd=tree, output=output, **variables)
 
 
 def import_all_areas(python: Path) -> None:

@@ -314,7 +314,7 @@ def test_every_quick_test_runs_on_another_python_and_units_leave_processors_to_s
     monkeypatch.setattr(tool, "import_all_areas", lambda python: None)
     monkeypatch.setattr(tool.shutil, "copytree", lambda source, tree, **options: Path(tree).mkdir())
     tool.main()
-    quick, units = {"not slow and not chromium"}, set(tool.UNITS)
+    quick, units = {"not slow and not chromium and not compatibility"}, set(tool.UNITS)
     assert [(python, nice) for python, words, nice in runs if units <= words] == [
         ("middle", False),
         ("old", True),
@@ -323,7 +323,8 @@ def test_every_quick_test_runs_on_another_python_and_units_leave_processors_to_s
     (rest,) = (words for _, words, _ in runs if {f"--ignore={folder}" for folder in units} <= words)
     assert quick <= rest
     assert all(not Path(word).is_dir() for word in rest)  # or it would be that folder alone
-    assert [python for python, words, _ in runs if "slow" in words] == ["new"]
+    for once in ("slow", "tests/compatibility"):
+        assert [python for python, words, _ in runs if once in words] == ["new"]
     assert runs[-1][0] == "old"
     assert {*quick, "tests/integration", "tests/docs"} <= runs[-1][1]
 
