@@ -229,7 +229,7 @@ def run_tests(
         output: file for stdout and stderr; by default those of this process.
         nice: whether other programs go first when processors are busy.
     """
-    variables = {"MKS_COMPATIBILITY_VENVS": str(ROOT / ".venv-compatibility")}
+    variables = {"COMPATIBILITY_VENVS": str(ROOT / ".venv-compatibility")}
     if "slow" not in arguments:  # the slow tests run nowhere else, so they draw the full number of examples
         variables["HYPOTHESIS_PROFILE"] = "again"
     command = ["nice", "-n", "5"] if nice else []

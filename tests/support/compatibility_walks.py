@@ -116,7 +116,7 @@ BEHIND_NGINX = ("fava", "marimo", "piccolo_admin")
 
 def environment(name: str) -> Path:
     """Return the interpreter of an environment with what the lock file lists, made when it is missing."""
-    home = Path(os.environ.get("MKS_COMPATIBILITY_VENVS", ROOT / ".venv-compatibility"))
+    home = Path(os.environ.get("COMPATIBILITY_VENVS", ROOT / ".venv-compatibility"))
     lock = LOCKS / f"{name}.txt"
     digest = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
     folder = home / f"{name}-{digest}"
