@@ -49,6 +49,7 @@ ELSEWHERE = {
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
     "deployment-secrets.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_sealed_secrets.py
     "run-in-containers.md": {"sh", "toml"},  # parsed, and done by others: deploy/tests/test_deploy_images.py
+    "compatibility.md": {"toml", "ini"},  # what each application gets: tests/compatibility
     # Each command against the rendered deployment: deploy/tests; one shows settings.
     "runbooks": {"sh", ""},
 }
