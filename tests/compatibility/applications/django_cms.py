@@ -106,6 +106,8 @@ STATIC_ROOT = BASE_DIR / "static"
 MEDIA_ROOT = BASE_DIR / "media"
 MEDIA_URL = "/media/"
 CMS_ENABLE_UPDATE_CHECK = False
+# Threads that write at once wait for each other; without it SQLite refuses one of them.
+DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 30}
 ''')
 with Path("project/urls.py").open("a") as urls:
     urls.write('''

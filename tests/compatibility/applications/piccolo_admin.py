@@ -15,10 +15,11 @@ def walk(visit: Visit) -> None:
         visit.sees("a:has-text('Task')")
     with visit.step("create"):
         visit.go("/#/task")
-        visit.sees("text=Add Row").click()
-        field = visit.sees("input[name=name]")
-        page.wait_for_load_state("networkidle")  # the default values replace what was filled in
-        field.fill("Paint")
+        with page.expect_response("**/new/**") as defaults:
+            visit.sees("text=Add Row").click()
+        defaults.value.finished()
+        page.evaluate("() => new Promise(done => setTimeout(done, 100))")
+        visit.sees("input[name=name]").fill("Paint")  # the default values would have replaced it
         page.locator("form button:has-text('Create')").first.click()
         visit.sees("text=Successfully added row")
         visit.go("/#/task")

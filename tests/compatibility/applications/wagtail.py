@@ -77,13 +77,26 @@ from django.contrib.auth import get_user_model
 get_user_model().objects.create_superuser("ann", "ann@example.com", "open sesame")
 """
 
+# Its development settings read this file. Threads that write at once wait for each other.
+_SEED = """
+from pathlib import Path
+
+Path("portal/settings/local.py").write_text('''
+from .base import DATABASES
+
+DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 30}
+''')
+"""
+
 APPLICATION = Application(
     name="wagtail",
     distribution="wagtail",
     kind="wsgi",
     framework="Django",
+    files={"seed.py": _SEED},
     commands=(
         ("wagtail", "start", "portal", "."),
+        ("python", "seed.py"),
         ("python", "manage.py", "migrate", "-v0"),
         ("python", "manage.py", "shell", "-c", _USER),
     ),
