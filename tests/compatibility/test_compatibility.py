@@ -35,10 +35,9 @@ statement_timeout = "1s"
 @pytest.mark.parametrize("name", NAMES)
 def test_what_works_raw_works_hardened(name: str, chromium: Any, tmp_path: Path) -> None:
     first = _differences(name, chromium, tmp_path / "first")
-    if first:
-        # What the wrappers break is broken again; what a race in the application's own pages breaks is not.
-        print(*first, sep="\n")
-        assert _differences(name, chromium, tmp_path / "second") == []
+    # What the wrappers break is broken again; what a race in the application's own pages breaks is not.
+    second = first and _differences(name, chromium, tmp_path / "second")
+    assert not second, "\n".join([*first, "again:", *second])
 
 
 def _differences(name: str, chromium: Any, folder: Path) -> list[str]:
