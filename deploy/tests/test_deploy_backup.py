@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -9,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -127,6 +129,44 @@ def test_a_backup_does_not_mind_what_people_do_with_files_meanwhile(
     assert (restored / "ab/back").read_text() == ".removed/back"
     assert (restored / ".removed/aside").read_text() == "ab/aside"
     assert restored.stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_database_of_sqlite_is_one_state_of_it(
+    place: Place, empty: Database, tmp_path: Path, mode: str
+) -> None:
+    file = place.host.path("state") / "uploads/private/database/db.sqlite3"
+    file.parent.mkdir(parents=True)
+    (file.parent / "notes-wal").write_text("of no database")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as live:
+        live.execute(f"PRAGMA journal_mode = {mode}")
+        live.execute("CREATE TABLE article (title text)")
+        live.execute("INSERT INTO article VALUES ('養生')")
+        live.execute("BEGIN")
+        live.execute("INSERT INTO article VALUES ('half')")
+        made = place.make()
+        live.execute("ROLLBACK")
+    restored = tmp_path / "uploads"
+    restore(made, empty, uploads=restored)
+    folder = restored / "private/database"
+    assert {each.name for each in folder.iterdir()} == {"db.sqlite3", "notes-wal"}
+    assert (folder / "db.sqlite3").stat().st_mode == file.stat().st_mode
+    with contextlib.closing(sqlite3.connect(folder / "db.sqlite3")) as copy:
+        assert copy.execute("SELECT title FROM article").fetchall() == [("養生",)]
+    assert not list(place.backups.rglob("*.copy"))
+
+
+def test_a_damaged_database_of_sqlite_makes_no_backup(place: Place) -> None:
+    file = place.host.path("state") / "uploads/db"
+    with contextlib.closing(sqlite3.connect(file)) as live, live:
+        live.execute("CREATE TABLE article (title text)")
+        live.executemany("INSERT INTO article VALUES (?)", [("x" * 500,)] * 100)
+    data = bytearray(file.read_bytes())
+    data[4096:8192] = bytes(4096)
+    file.write_bytes(data)
+    with pytest.raises(BackupError, match=rf"^the database {file} "):
+        place.make()
+    assert list(place.backups.iterdir()) == []
 
 
 LINKS_THAT_STAY = {

@@ -123,6 +123,11 @@ def test_uploads_of_several_hosts_have_to_be_one_folder() -> None:
         read_settings(deployed("[stores]\ndatabase_connections = 400\n") + FIVE)
 
 
+def test_several_hosts_have_no_file_of_sqlite() -> None:
+    with pytest.raises(DeploySettingsError, match=r"stores\.sqlite must be empty with several hosts"):
+        read_settings(deployed(f'{MORE}sqlite = "db"\n') + FIVE)
+
+
 def test_the_connections_of_all_hosts_have_to_fit() -> None:
     with pytest.raises(DeploySettingsError, match="in reserve on all hosts need"):
         read_settings(deployed("[host]\nshared_uploads = true\n") + FIVE)

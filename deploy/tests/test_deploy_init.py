@@ -387,24 +387,62 @@ def test_servers_are_those_of_the_application_alone(
     assert made["app"]["needs"] == needs
 
 
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n", True),
-        ("engine = create_engine('sqlite:///app.db')\n", True),
-        ("import os\nurl = os.environ.get('DATABASE_URL', 'sqlite:///app.db')\n", False),
-        ("x = 1\n", False),
-    ],
-)
-def test_a_database_in_a_file_is_pointed_out(
-    tree: Callable[..., Path],
-    code: str,
-    said: bool,  # noqa: FBT001 - a row of the table
-) -> None:
-    text = new_settings(
-        wanted(tree({"requirements.txt": KIT_LOCK, "hello.py": FLASK, "b.py": code})), ask=None
-    )
-    assert ("b.py:" in text and "use PostgreSQL, or a file in /var/lib/" in text) is said
+HERE = "from pathlib import Path\nimport os\nBASE = Path(__file__).resolve().parent.parent\n"
+FILE_DATABASES = {
+    "django": (
+        HERE
+        + "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': BASE / 'db.sqlite3'}}",
+        "db.sqlite3",
+    ),
+    "django, elsewhere": (
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': '/srv/db'}}",
+        "",
+    ),
+    "django, as a text": (
+        (
+            "import os\nNAME = str(os.path.join(os.path.dirname(__file__), 'data', 'db'))\n"
+            "DATABASES = {'default': {'NAME': NAME, 'ENGINE': 'django.db.backends.sqlite3'}}"
+        ),
+        "shop/data/db",
+    ),
+    "sqlalchemy": ("engine = create_engine('sqlite:///./app.db?timeout=5')", "app.db"),
+    "sqlalchemy, asyncio": ("engine = create_async_engine('sqlite+aiosqlite:///data/app.db')", "data/app.db"),
+    "sqlmodel": ("name = 'data.db'\nurl = f'sqlite:///{name}'", "data.db"),
+    "a folder of its own": (HERE + "url = f'sqlite:///{BASE}/data/app.db'", "data/app.db"),
+    "joined": (
+        "import os\nurl = 'sqlite:///' + os.path.join(os.path.dirname(__file__), 'app.db')",
+        "shop/app.db",
+    ),
+    "flask-sqlalchemy": (
+        "from flask_sqlalchemy import SQLAlchemy\napp.config.update(SQLALCHEMY_DATABASE_URI='sqlite:///shop.db')",
+        "instance/shop.db",
+    ),
+    "sqlite3": ("import sqlite3\ndef get():\n    return sqlite3.connect('app.db', timeout=5)", "app.db"),
+    "of Flask's tutorial": (
+        (
+            "import os, sqlite3\nfrom flask import current_app\n"
+            "app.config.from_mapping(DATABASE=os.path.join(app.instance_path, 'flaskr.sqlite'))\n"
+            "def get():\n    return sqlite3.connect(current_app.config['DATABASE'])"
+        ),
+        "instance/flaskr.sqlite",
+    ),
+    "in memory": ("import sqlite3\nsqlite3.connect(':memory:')", None),
+    "in memory, by an address": ("engine = create_engine('sqlite:///:memory:')", None),
+    "an address, which is PostgreSQL's": (
+        "import os\nurl = os.environ.get('DATABASE_URL', 'sqlite:///app.db')",
+        None,
+    ),
+    "none": ("x = 1", None),
+}
+
+
+@pytest.mark.parametrize("case", FILE_DATABASES)
+def test_the_file_of_sqlite_is_found(tree: Callable[..., Path], case: str) -> None:
+    code, found = FILE_DATABASES[case]
+    folder = tree({"requirements.txt": KIT_LOCK, "hello.py": FLASK, "shop/b.py": code + "\n"})
+    text = new_settings(wanted(folder), ask=None)
+    assert read_settings(text).stores.sqlite == (found or "")
+    assert ('# sqlite = ""' in text) == (found == "")
 
 
 SETTINGS_CLASS = (
@@ -525,7 +563,6 @@ DJANGO = {
     "shop/wsgi.py": WSGI.replace(".production", ""),
     "shop/static/x.css": "",
 }
-HERE = "from pathlib import Path\nimport os\nBASE = Path(__file__).resolve().parent.parent\n"
 
 
 @pytest.mark.parametrize(

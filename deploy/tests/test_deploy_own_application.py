@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,27 @@ pathlib.Path("/run/lost").write_text(" ".join(lost[:20]))
 raise SystemExit(bool(lost))
 """
 
+# What a newcomer adds: a database of SQLite in the folder of the application.
+GUESTS = """
+import sqlite3
+
+
+def guests():
+    database = sqlite3.connect("guests.db", timeout=20)
+    database.execute("CREATE TABLE IF NOT EXISTS guests (name TEXT)")
+    return database
+
+
+@app.post("/guests")
+def add_guest():
+    with guests() as database:
+        database.execute("INSERT INTO guests VALUES (?)", [request.form["name"]])
+    return redirect(url_for("index"), code=303)
+
+
+guests()
+"""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
@@ -111,7 +133,7 @@ def machine() -> Iterator[Machine]:
 @pytest.mark.parametrize(
     "case",
     [
-        Case("flask_guestbook", "secret_key", "/sign"),
+        Case("flask_guestbook", "secret_key", "/guests"),
         Case("django_orders", "django_secret_key", ""),
         *(Case("fastapi_notes", "notes_api_key", "/notes", server) for server in SERVERS),
     ],
@@ -126,6 +148,9 @@ def test_the_page_leads_to_a_site_that_answers(
     for name in ("SECRET_KEY", "DJANGO_SECRET_KEY", "NOTES_API_KEY"):
         monkeypatch.setenv(name, "only for the import")
     source = Path(shutil.copytree(APPLICATIONS / case.application, tmp_path / "source"))
+    if case.application == "flask_guestbook":
+        with (source / "guestbook.py").open("a") as code:
+            code.write(GUESTS)
     words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
     assert main(["init", str(source), *words, "--yes"]) == 0
     settings = source / "deploy.toml"
@@ -167,6 +192,30 @@ def test_the_page_leads_to_a_site_that_answers(
     if case.application == "flask_guestbook":
         _secrets_are_encrypted_and_back(machine, settings.read_text("utf-8"), value)
     _nothing_is_lost(machine, case.form, SERVERS[case.server])
+    if case.application == "flask_guestbook":
+        _guests_are_kept(machine)
+
+
+def _guests_are_kept(machine: Machine) -> None:
+    """Both versions have written to one database, which only the site reads; the backup holds it."""
+    kept = "/var/lib/shop/uploads/private/database/guests.db"
+    assert machine.path(kept).parent.stat().st_mode & 0o777 == 0o700
+    for version in ("1", "2"):
+        assert str(machine.path(f"/opt/shop/versions/{version}/guests.db").readlink()) == kept
+    machine.run("systemctl", "start", "shop-backup.service")
+    newest = max(machine.path("/var/backups/shop").glob("2*/complete")).parent
+    with tarfile.open(newest / "uploads.tar.gz") as packed:
+        packed.extract("private/database/guests.db", machine.path("/root"), filter="data")
+    count = (
+        "import sqlite3, sys\n"
+        "print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM guests').fetchone()[0])"
+    )
+    python = f"{PREFIX}/python/bin/python3"
+    numbers = {
+        int(machine.run(python, "-c", count, each)) for each in (kept, "/root/private/database/guests.db")
+    }
+    assert len(numbers) == 1
+    assert numbers.pop() > 10
 
 
 def _secrets_are_encrypted_and_back(machine: Machine, text: str, value: str) -> None:

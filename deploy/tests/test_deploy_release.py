@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -1284,6 +1285,41 @@ def test_what_users_hand_in_outlives_a_version(there: tuple[str, ...], refused: 
         steps.prepare("blue", "1")  # going back
         assert (folder.parents[2] / "2/shop/media/photo.jpg").read_text() == "photo"
         assert (uploads / "photo.jpg").exists()
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_database_of_sqlite_outlives_a_version(committed: bool) -> None:  # noqa: FBT001
+    host = Host()
+    try:
+        steps = HostSteps(read_settings(host.settings_text('[stores]\nsqlite = "instance/shop.db"\n')))
+        files = {each: host.path("releases") / "versions" / each / "instance/shop.db" for each in ("1", "2")}
+        for file in files.values():
+            program = file.parents[1] / "venv/bin/gunicorn"
+            program.parent.mkdir(parents=True)
+            program.touch()
+            if committed:
+                file.parent.mkdir()
+                file.write_text("of a laptop")
+        kept = host.path("state") / "uploads/private/database/shop.db"
+        kept.parent.mkdir(parents=True)
+        steps.prepare("blue", "1")
+        with contextlib.closing(sqlite3.connect(files["1"])) as database, database:
+            database.execute("CREATE TABLE article (title text)")
+        steps.prepare("green", "2")
+        steps.prepare("blue", "1")  # going back
+        with contextlib.closing(sqlite3.connect(files["2"])) as database:
+            assert database.execute("SELECT name FROM sqlite_schema").fetchall() == [("article",)]
+        assert kept.is_file()
+        elsewhere = host.folder / "elsewhere"
+        elsewhere.mkdir()
+        files["1"].unlink()
+        files["1"].parent.rmdir()
+        files["1"].parent.symlink_to(elsewhere)
+        with pytest.raises(ReleaseError, match="leads out of"):
+            steps.prepare("blue", "1")
+        assert list(elsewhere.iterdir()) == []
     finally:
         host.stop()
 

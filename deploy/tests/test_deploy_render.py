@@ -258,6 +258,15 @@ def test_the_settings_of_the_page_about_browsers_are_valid() -> None:
     assert (read.media.folder, read.media.url) == ("media", "/media/")
 
 
+def test_the_database_of_sqlite_is_for_the_account_alone() -> None:
+    made = settings(stores='sqlite = "db.sqlite3"', image="install = []")
+    files = {Path(path).name: content for path, content in rendered(made).items()}
+    folder = f"/var/lib/{made.name}/uploads/private/database"
+    assert any(f"\nd {folder} 0700 " in content for content in files.values())
+    assert f"\nReadWritePaths={folder}\n" in files[f"{made.name}-backup.service"]
+    assert f"ln -sf {folder}/db.sqlite3" in files["Dockerfile"]
+
+
 @pytest.mark.parametrize(
     ("path", "closed"),
     [

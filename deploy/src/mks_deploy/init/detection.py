@@ -70,10 +70,11 @@ _SERVERS: Final = (
     ),
 )
 
-_SQLITE: Final = re.compile(r"sqlite(\+\w+)?://|django\.(contrib\.gis\.)?db\.backends\.(sqlite3|spatialite)")
-_READ_ONLY: Final = (
-    "no release can write its folder; use PostgreSQL, or a file in /var/lib/NAME, which no backup holds"
+_SQLITE: Final = re.compile(
+    r"sqlite(\+\w+)?:///(?!:memory:)|django\.(contrib\.gis\.)?db\.backends\.(sqlite3|spatialite)"
 )
+_CONNECT: Final = frozenset({"sqlite3.connect", "aiosqlite.connect"})
+_SQLITE_URL: Final = re.compile(r"sqlite(?:\+\w+)?:///(?!:memory:)(?:file:)?([^?]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,7 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     celery = next(_celery(tree), None)
     reads = dict(_variables_read(modules))
     needs = dict(_needs(tree, modules, reads))
-    reasons = [*needs.values()]
-    if "postgresql" not in needs and (place_of_file := _text(modules, _SQLITE)):
-        reasons.append(f"{place_of_file}: {_READ_ONLY}")
-    yield Fact("app", "needs", list(needs), "; ".join(reasons))
+    yield Fact("app", "needs", list(needs), "; ".join(needs.values()))
     yield from _static(tree, candidate, settings)
     yield from _media(tree, modules, settings)
     for key, names in (("live", _LIVE), ("ready", _READY)):
@@ -136,7 +134,9 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
             place += f"; DEBUG = True in {debug[1]} shows every visitor the source: read it from a variable"
         yield Fact("variables", "DJANGO_SETTINGS_MODULE", settings, place)
     yield from _variables_and_secrets(reads, {*needs, *(("tasks",) if celery else ())})
-    if "postgresql" in needs and not settings:
+    if "postgresql" not in needs:
+        yield from _sqlite(modules)
+    elif not settings:
         yield from _database_scheme(tree, modules)
     if celery:
         yield celery
@@ -163,6 +163,50 @@ def _needs(tree: SourceTree, modules: list[Module], reads: dict[str, _Variable])
             yield server.name, f"{name} in {reads[name].place}"
         elif place := _imports(modules, server.imports) or _text(modules, server.text):
             yield server.name, place
+
+
+def _sqlite(modules: list[Module]) -> Iterator[Fact]:
+    """Yield the file of SQLite; as an open line if its path is not known."""
+    place = _text(modules, _SQLITE)
+    known = {name: (module, value) for module in modules for name, value in _assigned_anywhere(module)}
+    for module in modules:
+        own = known | {name: (module, value) for name, value in _assigned(module)}
+        for node in ast.walk(module.tree):
+            file = _sqlite_file(module, node) if isinstance(node, ast.expr) else None
+            path = _path(module, file, own) if file else None
+            if not (file and path and path.parts) or path.is_absolute() or {"..", ":memory:"} & {*path.parts}:
+                continue
+            if isinstance(node, ast.Constant) and _imports(modules, ("flask_sqlalchemy",)):
+                path = PurePosixPath("instance", path)
+            evidence = f"{module.path}:{file.lineno}; a link to a file that the backup holds"
+            yield Fact("stores", "sqlite", str(path), evidence)
+            return
+    if place:
+        yield Fact("stores", "sqlite", "", f"{place}; fill in its path below the source tree", is_open=True)
+
+
+def _sqlite_file(module: Module, node: ast.expr) -> ast.expr | None:
+    """Return what an expression gives as the file of SQLite; ``None`` if it gives none."""
+    match node:
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            given = {key.value: value for key, value in pairs if isinstance(key, ast.Constant)}
+            engine = given.get("ENGINE")
+            if isinstance(engine, ast.Constant) and _SQLITE.match(str(engine.value)):
+                return given.get("NAME")
+        case ast.Constant(value=str(text)) if (found := _SQLITE_URL.match(text)) and found[1]:
+            return ast.copy_location(ast.Constant(found[1]), node)
+        case ast.JoinedStr(values=[ast.Constant(value=str(text)), *rest]) if found := _SQLITE_URL.fullmatch(
+            text
+        ):
+            return ast.copy_location(ast.JoinedStr([ast.Constant(found[1]), *rest]), node)
+        case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Add(), right=right) if (
+            found := _SQLITE_URL.fullmatch(text)
+        ) and not found[1]:
+            return right
+        case ast.Call(func=function, args=[file, *_]) if module.whole_name(function) in _CONNECT:
+            return file
+    return None
 
 
 def _imports(modules: list[Module], names: tuple[str, ...]) -> str:
@@ -271,6 +315,8 @@ def _assigned_anywhere(module: Module) -> Iterator[tuple[str, ast.expr]]:
                 match target:
                     case ast.Name(id=name) | ast.Subscript(slice=ast.Constant(value=str(name))):
                         yield name, node.value
+        elif isinstance(node, ast.keyword) and node.arg and node.arg.isupper():  # app.config.update(...)
+            yield node.arg, node.value
 
 
 def _path(
@@ -293,6 +339,18 @@ def _path(
             return _path(*assigned[name], assigned, depth + 1)
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return read(left, right)
+        case ast.JoinedStr(values=values):
+            parts = [
+                each.value if isinstance(each, ast.Constant) else _path(module, each, assigned, depth + 1)
+                for each in values
+            ]
+            return None if None in parts else PurePosixPath("".join(map(str, parts)))
+        case ast.FormattedValue(value=inner):
+            return read(inner)
+        case ast.Subscript(slice=ast.Constant(value=str(name))) if name in assigned:
+            return _path(*assigned[name], assigned, depth + 1)  # app.config["DATABASE"]
+        case ast.Attribute(attr="instance_path"):
+            return PurePosixPath("src" * module.path.startswith("src/"), "instance")
         case ast.Attribute(value=inner, attr="parent"):
             return path.parent if (path := read(inner)) and path.parts else None
         case ast.Subscript(

@@ -20,7 +20,7 @@ from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, comp
 from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
 from mks_deploy.operations.schema_rollback import SchemaRollback, require_backup
-from mks_deploy.operations.static_files import link_uploads, publish
+from mks_deploy.operations.static_files import link_database, link_uploads, publish
 from mks_deploy.operations.unit_journal import explained
 from mks_deploy.rendering import upstream
 
@@ -109,7 +109,7 @@ class HostSteps:
         relink(self._releases / "slots" / slot, folder)
 
     def _put_files(self, version: Path) -> None:
-        """Publish the static files of a version, and make its folder of uploads a link."""
+        """Publish the static files of a version, and make links of its uploads and its file of SQLite."""
         if name := self.settings.app.static:
             for place in (version, *version.glob("venv/lib/python3*/site-packages")):
                 if (place / name).is_dir():
@@ -117,6 +117,8 @@ class HostSteps:
                     break
         if name := self.settings.media.folder:
             link_uploads(version / name, Path(self.settings.paths.state) / "uploads", version=version)
+        if self.settings.sqlite:
+            link_database(version / self.settings.stores.sqlite, Path(self.settings.sqlite), version=version)
 
     def migrate(self, version: str) -> None:
         """Migrate the database; refused without a fresh backup."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from mks_deploy.atomic_files import refuse_foreign_path, relink, replace_file
 
-__all__ = ["link_uploads", "publish"]
+__all__ = ["link_database", "link_uploads", "publish"]
 
 DIGEST_LENGTH: Final = 12
 """Length of the digest that the application appends as ``?v=``, in hexadecimal digits."""
@@ -61,6 +61,19 @@ def link_uploads(folder: Path, uploads: Path, *, version: Path) -> None:
             )
         shutil.rmtree(folder)
     relink(folder, uploads)
+
+
+def link_database(file: Path, kept: Path, *, version: Path) -> None:
+    """Make ``file`` of a version a link to the database of SQLite, which outlives the version.
+
+    A file that is there already is one that git has committed, or that the build has made; it is not used.
+
+    Raises:
+        PermissionError: its path leads out of the version, or, as root, to a place that another account can choose.
+    """
+    refuse_foreign_path(file.parent)
+    _refuse_leaving(file.parent, version)
+    relink(file, kept)
 
 
 def _refuse_leaving(path: Path, version: Path) -> None:

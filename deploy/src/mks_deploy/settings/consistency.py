@@ -206,6 +206,8 @@ def _hosts(settings: Settings) -> Iterator[str]:
             "host.shared_uploads must be true with uploads (MKS_UPLOADS, [media]) and several hosts: "
             f"{settings.paths.state}/uploads has to be one folder that all of them mount"
         )
+    if settings.stores.sqlite:
+        yield "stores.sqlite must be empty with several hosts: a file of SQLite is on one of them; use PostgreSQL"
 
 
 def _media(settings: Settings) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar, cast
 
 from mks_deploy.settings.value_types import (
@@ -610,7 +611,15 @@ class HostOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """PostgreSQL and Redis."""
+    """PostgreSQL and Redis, or a file of SQLite."""
+
+    sqlite: str = option(
+        a_relative_path,
+        "",
+        'File of the source tree that is the database of SQLite, such as "db.sqlite3"; in each version it is a '
+        "link into the folder uploads/private/database of paths.state, which the backup holds.",
+        example='""',
+    )
 
     database_connections: int = option(
         a_number(10, 10_000), 120, "max_connections of PostgreSQL.", example="120"
@@ -1009,6 +1018,12 @@ class Settings:
     def has_redis(self) -> bool:
         """Whether Redis is one of the servers."""
         return "redis" in self.app.needs
+
+    @property
+    def sqlite(self) -> PurePosixPath | None:
+        """Where the host keeps the database of SQLite, among the uploads: backed up, and not sent to anybody."""
+        name = PurePosixPath(self.stores.sqlite).name
+        return PurePosixPath(self.paths.state, "uploads", "private", "database", name) if name else None
 
     @property
     def server(self) -> Server:
