@@ -696,12 +696,16 @@ def test_settings_that_show_visitors_the_source_are_told(tree: Callable[..., Pat
     files = {
         "manage.py": MANAGE.replace(".local", ""),
         "shop/wsgi.py": WSGI.replace(".settings.production", ".settings"),
-        "shop/settings.py": BASE + "DEBUG = True\n",
+        "shop/settings.py": BASE + "DEBUG = True\nALLOWED_HOSTS = []\nSECRET_KEY = 'x'\n",
     }
     text = new_settings(wanted(tree(files)), ask=None)
     assert (
-        "; DEBUG = True in shop/settings.py:2 shows every visitor the source: read it from a variable" in text
+        "; DEBUG = True in shop/settings.py:2 shows every visitor the source: read it from a variable; "
+        "ALLOWED_HOSTS = [] in shop/settings.py:3 refuses every visitor: name the host; "
+        "SECRET_KEY in shop/settings.py:4 is in git: read it from a variable; "
+        "no STATIC_ROOT: nobody serves the styles of packages, such as the admin's\n" in text
     )
+    assert "mks-deploy app python manage.py createsuperuser\nmigrate = " in text
 
 
 @pytest.mark.parametrize(

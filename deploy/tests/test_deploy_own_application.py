@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -17,6 +18,7 @@ from deploy_machine import PREFIX, Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.settings.definitions import SERVERS, Server
+from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
 from testbed.services import program
 
@@ -194,6 +196,76 @@ def test_the_page_leads_to_a_site_that_answers(
     _nothing_is_lost(machine, case.form, SERVERS[case.server])
     if case.application == "flask_guestbook":
         _guests_are_kept(machine)
+
+
+# What the lines in deploy.toml advise, and a page of its own.
+STARTED = """
+DEBUG = False
+ALLOWED_HOSTS = ["shop.example.test"]
+STATIC_ROOT = BASE_DIR / "static"
+"""
+# Of a browser without scripts: the form of the admin, its styles, and a page behind it.
+SIGN_IN = """
+import http.cookiejar, re, ssl, sys, urllib.parse, urllib.request
+
+def connect(address, *rest, _connect=__import__("socket").create_connection):
+    return _connect(("127.0.0.1", 443), *rest)
+
+__import__("socket").create_connection = connect
+opener = urllib.request.build_opener(
+    urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+    urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
+)
+
+def page(path, **form):
+    data = urllib.parse.urlencode(form).encode() if form else None
+    request = urllib.request.Request("https://shop.example.test" + path, data, {"Referer": "https://shop.example.test"})
+    return opener.open(request, timeout=60).read().decode()
+
+form = page("/admin/login/?next=/admin/")
+style = re.search(r'href="(/static/admin/css/base[^"]*)"', form)[1]
+assert "body" in page(style)
+token = re.search(r'name="csrfmiddlewaretoken" value="(.*?)"', form)[1]
+inside = page("/admin/login/?next=/admin/", username="ann", password="open sesame", csrfmiddlewaretoken=token)
+assert "Site administration" in inside, inside
+"""
+ANN = (
+    "from django.contrib.auth import get_user_model; "
+    "get_user_model().objects.create_superuser('ann', 'ann@example.test', 'open sesame')"
+)
+
+
+def test_what_startproject_makes_leads_to_a_sign_in(machine: Machine, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    subprocess.run([sys.executable, "-m", "django", "startproject", "portal", "."], cwd=source, check=True)
+    (source / "requirements.txt").write_text("django\nmks-deploy\n")
+    with (source / "portal/settings.py").open("a") as settings:
+        settings.write(STARTED)
+    words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
+    assert main(["init", str(source), *words, "--yes"]) == 0
+    text = (source / "deploy.toml").read_text("utf-8")
+    read = read_settings(text)
+    assert (read.stores.sqlite, read.app.static) == ("db.sqlite3", "static")
+    # It has no other page.
+    own = '[edge]\nipv6 = false\n[app]\nlive = "/admin/login/"\nready = "/admin/login/"\n'
+    (source / "deploy.toml").write_text(deployed(own, base=text), "utf-8")
+    _render(source, "")
+    shutil.copytree(source, machine.path("/root/kit"))
+    for version in (1, 2):
+        folder = f"/opt/shop/versions/{version}"
+        shutil.copytree(source, machine.path(folder))
+        _make_version(machine, version)
+        for command in read.app.build:
+            machine.run("sh", "-c", f"cd {folder} && venv/bin/{' '.join(command)}")
+        if version == 1:
+            machine.run(
+                "sh", "-c", f"cd /root/kit && {folder}/venv/bin/mks-deploy apply --version 1 --no-certificate"
+            )
+            machine.run("mks-deploy", "app", "python", "manage.py", "shell", "-c", ANN)
+        else:
+            machine.run("mks-deploy", "release", "2", "--migrate")
+        machine.run(f"{PREFIX}/python/bin/python3", "-c", SIGN_IN)
 
 
 def _guests_are_kept(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
 
-__all__ = ["DEVELOPMENT", "Candidate", "assigned_text", "django_settings", "find_candidates"]
+__all__ = ["DEVELOPMENT", "Candidate", "django_settings", "find_candidates"]
 
 DEVELOPMENT: Final = frozenset({"ci", "dev", "development", "local", "test", "testing"})
 """Names of settings modules that are not for a server of users."""
@@ -153,14 +153,14 @@ def _target_in(tree: SourceTree, words: list[str]) -> str:
 def _of_django(tree: SourceTree) -> Iterator[Candidate]:
     settings, _ = django_settings(tree)
     for name, kind in (("WSGI_APPLICATION", "wsgi"), ("ASGI_APPLICATION", "asgi")):
-        if found := assigned_text(tree, settings, name):
+        if found := _assigned_text(tree, settings, name):
             dotted, place = found
             module, _, attribute = dotted.rpartition(".")
             if module:
                 yield Candidate(f"{module}:{attribute}", kind, f"{name} in {place}")
 
 
-def assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0) -> tuple[str, str] | None:
+def _assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0) -> tuple[str, str] | None:
     """Return a text that a module, or one that it takes everything from, assigns to a name."""
     module = tree.modules.get(module_name)
     if module is None or depth > 5:
@@ -172,7 +172,7 @@ def assigned_text(tree: SourceTree, module_name: str, name: str, depth: int = 0)
                 return str(node.value.value), f"{module.path}:{node.lineno}"
         elif isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             origins.append(module.origin(node))
-    found = (assigned_text(tree, origin, name, depth + 1) for origin in origins)
+    found = (_assigned_text(tree, origin, name, depth + 1) for origin in origins)
     return next((each for each in found if each), None)
 
 

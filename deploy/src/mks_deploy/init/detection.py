@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from mks_deploy.init.candidates import DEVELOPMENT, Candidate, assigned_text, django_settings
+from mks_deploy.init.candidates import DEVELOPMENT, Candidate, django_settings
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
 from mks_deploy.settings.application_variables import looks_secret
 
@@ -129,10 +129,8 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     if migrate := _migrate(tree, modules, candidate, settings):
         yield migrate
     if settings:
-        debug = assigned_text(tree, settings, "DEBUG")
-        if debug and debug[0] == "True":
-            place += f"; DEBUG = True in {debug[1]} shows every visitor the source: read it from a variable"
-        yield Fact("variables", "DJANGO_SETTINGS_MODULE", settings, place)
+        evidence = "; ".join([place, *_of_a_laptop(tree, settings)])
+        yield Fact("variables", "DJANGO_SETTINGS_MODULE", settings, evidence)
     yield from _variables_and_secrets(reads, {*needs, *(("tasks",) if celery else ())})
     if "postgresql" not in needs:
         yield from _sqlite(modules)
@@ -141,6 +139,24 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     if celery:
         yield celery
     yield from _image(tree)
+
+
+def _of_a_laptop(tree: SourceTree, settings: str) -> Iterator[str]:
+    """Yield what ``django-admin startproject`` leaves in the settings, and no site can have."""
+    chain = reversed(list(_chain(tree, settings)))
+    assigned = {name: (module, value) for module in chain for name, value in _assigned(module)}
+    for name, text, reason in (
+        ("DEBUG", "True", "shows every visitor the source: read it from a variable"),
+        ("ALLOWED_HOSTS", "[]", "refuses every visitor: name the host"),
+    ):
+        module, value = assigned.get(name, (None, None))
+        if module and value and ast.unparse(value) == text:
+            yield f"{name} = {text} in {module.path}:{value.lineno} {reason}"
+    module, value = assigned.get("SECRET_KEY", (None, None))
+    if module and isinstance(value, ast.Constant) and value.value:
+        yield f"SECRET_KEY in {module.path}:{value.lineno} is in git: read it from a variable"
+    if "STATIC_ROOT" not in assigned:
+        yield "no STATIC_ROOT: nobody serves the styles of packages, such as the admin's"
 
 
 def _deployed(tree: SourceTree, settings: str) -> list[Module]:
@@ -421,7 +437,8 @@ def _declares_route(node: ast.Call) -> bool:
 
 def _migrate(tree: SourceTree, modules: list[Module], candidate: Candidate, settings: str) -> Fact | None:
     if settings and (manage := _manage(tree)):
-        return Fact("app", "migrate", ["python", manage, "migrate", "--noinput"], manage)
+        evidence = f"{manage}; the first user, on the host: mks-deploy app python {manage} createsuperuser"
+        return Fact("app", "migrate", ["python", manage, "migrate", "--noinput"], evidence)
     if place := _imports(modules, ("flask_migrate",)):
         return Fact("app", "migrate", ["flask", "--app", candidate.target, "db", "upgrade"], place)
     packages = {(tree.folder / module.path).parent for module in modules}
