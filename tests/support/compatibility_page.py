@@ -33,7 +33,8 @@ _TEXTS = {
             "blocks nothing, reports nothing new and no request fails. A setting is an environment variable, or a "
             "value of the headers file. Requests per second of processor time: one page, one worker, alternating "
             "rounds; where a page takes more than 2 ms, the whole stack costs at most 15 %.\n\n"
-            "{behind} are also served over TLS by the nginx of the deployment kit, with the same result."
+            "{behind} are also served over TLS by the nginx of the deployment kit, with the same result. "
+            "JupyterHub and Jupyter Server are not among them: they run on Tornado, which is neither WSGI nor ASGI."
         ),
         "head": (
             "| application | version | built on | whole without settings | settings | "
@@ -60,6 +61,7 @@ _TEXTS = {
             "リクエスト数は CPU 時間 1 秒あたりで、1 ページを 1 ワーカーで交互に測定しました。"
             "2 ミリ秒より長くかかるページでは、全体のコストは最大 15 % です。\n\n"
             "{behind} は、デプロイメントキットの nginx からも TLS で配信し、同じ結果になります。"
+            "JupyterHub と Jupyter Server は WSGI でも ASGI でもない Tornado で動くため、含まれていません。"
         ),
         "head": (
             "| アプリケーション | バージョン | 基盤 | 設定なしで動作 | 設定 | "
