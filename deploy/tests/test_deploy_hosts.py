@@ -118,9 +118,16 @@ def test_hosts_that_cannot_be_are_told_with_file_and_line(hosts: str, line: int,
         assert re.search(rf"(?m)^deploy\.toml:{before + line}: .*{reason}", str(caught.value))
 
 
-def test_uploads_of_several_hosts_have_to_be_one_folder() -> None:
+NONE = "[app]\nhost_variables = []\n"
+
+
+@pytest.mark.parametrize(
+    "more", ["", f'{NONE}[media]\nfolder = "media"\n', f'{NONE}[media]\nurl = "/media/"\n']
+)
+def test_uploads_of_several_hosts_have_to_be_one_folder(more: str) -> None:
     with pytest.raises(DeploySettingsError, match=r"host\.shared_uploads must be true"):
-        read_settings(deployed("[stores]\ndatabase_connections = 400\n") + FIVE)
+        read_settings(deployed(f"[stores]\ndatabase_connections = 400\n{more}") + FIVE)
+    read_settings(deployed(f"[stores]\ndatabase_connections = 400\n{NONE}") + FIVE)
 
 
 def test_several_hosts_have_no_file_of_sqlite() -> None:

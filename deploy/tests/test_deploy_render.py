@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,23 @@ def test_the_database_of_sqlite_is_for_the_account_alone() -> None:
     assert any(f"\nd {folder} 0700 " in content for content in files.values())
     assert f"\nReadWritePaths={folder}\n" in files[f"{made.name}-backup.service"]
     assert f"ln -sf {folder}/db.sqlite3" in files["Dockerfile"]
+
+
+@pytest.mark.parametrize("there", [(), (".gitkeep",), (".gitkeep", "photo.jpg")])
+def test_the_image_links_an_empty_folder_of_uploads_to_the_volume(
+    tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    files = rendered(settings(media='folder = "shop/media"', image="install = []"))
+    dockerfile = next(content for path, content in files.items() if path.endswith("docker/Dockerfile"))
+    (command,) = re.findall(r"^RUN (mkdir -p \"shop/media\".*?[^\\])$", dockerfile, re.DOTALL | re.MULTILINE)
+    folder = tmp_path / "shop/media"
+    for name in there:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    done = subprocess.run(["/bin/sh", "-ec", command], cwd=tmp_path, capture_output=True, check=False)
+    # Files of the source would vanish behind the volume.
+    assert (done.returncode == 0) is ("photo.jpg" not in there)
+    assert folder.is_symlink() is ("photo.jpg" not in there)
 
 
 @pytest.mark.parametrize(
