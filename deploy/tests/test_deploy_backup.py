@@ -131,13 +131,22 @@ def test_a_backup_does_not_mind_what_people_do_with_files_meanwhile(
     assert restored.stat().st_mode & 0o777 == 0o750
 
 
+def _database(place: Place) -> Path:
+    place.settings = read_settings(place.host.settings_text('[stores]\nsqlite = "db.sqlite3"\n'))
+    assert place.settings.sqlite
+    file = Path(place.settings.sqlite)
+    file.parent.mkdir(parents=True)
+    return file
+
+
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_a_database_of_sqlite_is_one_state_of_it(
     place: Place, empty: Database, tmp_path: Path, mode: str
 ) -> None:
-    file = place.host.path("state") / "uploads/private/database/db.sqlite3"
-    file.parent.mkdir(parents=True)
+    file = _database(place)
     (file.parent / "notes-wal").write_text("of no database")
+    # What somebody has handed in is not opened.
+    (file.parents[2] / "report.db").write_bytes(b"SQLite format 3\0" + b"damaged" * 1000)
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as live:
         live.execute(f"PRAGMA journal_mode = {mode}")
         live.execute("CREATE TABLE article (title text)")
@@ -157,7 +166,7 @@ def test_a_database_of_sqlite_is_one_state_of_it(
 
 
 def test_a_damaged_database_of_sqlite_makes_no_backup(place: Place) -> None:
-    file = place.host.path("state") / "uploads/db"
+    file = _database(place)
     with contextlib.closing(sqlite3.connect(file)) as live, live:
         live.execute("CREATE TABLE article (title text)")
         live.executemany("INSERT INTO article VALUES (?)", [("x" * 500,)] * 100)

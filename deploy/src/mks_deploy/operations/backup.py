@@ -53,9 +53,8 @@ __all__ = [
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
 _KEYS, _NAMED_BY = "secret_keys-", 16
 _REHEARSAL: Final = ".rehearsal-"
-_SQLITE: Final = b"SQLite format 3\0"
 _BESIDE: Final = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database while it is open; a copy has none."""
+"""Ends of the files that SQLite keeps beside a database while it is open; a copy has none."""
 _CLUSTER: Final = 128 << 20
 """Bytes of an empty PostgreSQL cluster (39 MiB were measured) and its write-ahead log (65 MiB)."""
 _DAY: Final = 86_400
@@ -161,7 +160,7 @@ def backup(settings: Settings, database: Database | None, *, now: datetime, keys
     made, partial = _claimed(root, second_of(now))
     try:
         rows = _dump(database, partial / _DUMP) if database else {}
-        _pack(uploads, partial / _UPLOADS, declared)
+        _pack(uploads, partial / _UPLOADS, declared, Path(settings.sqlite) if settings.sqlite else None)
         files = {file: _digest(partial / file) for file in ((_DUMP, _UPLOADS) if database else (_UPLOADS,))}
         manifest: dict[str, object] = {
             "made_at": now.astimezone(UTC).isoformat(),
@@ -453,57 +452,43 @@ def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
     return rows
 
 
-def _pack(folder: Path, file: Path, declared: Sequence[Path]) -> None:
-    """Archive the directory while uploads and the cleanup change it; of a database of SQLite, one state of it."""
+def _pack(folder: Path, file: Path, declared: Sequence[Path], database: Path | None) -> None:
+    """Archive the directory while uploads and the cleanup change it; of the database of SQLite, one state of it."""
+    beside = {database.with_name(database.name + end) for end in _BESIDE} if database else set()
     # Links are followed below, and a second hard link is a second file: the archive holds no links.
     with tarfile.open(file, "w:gz", dereference=True) as packed:
         known: set[PurePosixPath] = set()
         # The second pass finds files that were moved to a place already visited.
         for _ in range(_LOOKS):
             for name, path in _uploaded(folder, declared):
-                if name not in known and not _is_beside_sqlite(path):
+                if name not in known and folder / name not in beside:
                     known.add(name)
+                    copied = (
+                        _copied(path, file) if folder / name == database else contextlib.nullcontext(path)
+                    )
                     # Vanished: a temporary file, deleted, or moved and found by the next pass.
-                    with contextlib.suppress(FileNotFoundError), _unchanging(path, file) as content:
+                    with contextlib.suppress(FileNotFoundError), copied as content:
                         packed.add(content, arcname=str(name), recursive=False)
 
 
 @contextlib.contextmanager
-def _unchanging(path: Path, archive: Path) -> Iterator[Path]:
-    """Yield a file, or a copy of it beside the archive if it is a database of SQLite, which others write to."""
-    if not _is_sqlite(path):
-        yield path
-        return
+def _copied(database: Path, archive: Path) -> Iterator[Path]:
+    """Yield a copy of a database of SQLite, beside the archive: others write to it meanwhile."""
     copy = archive.with_name("sqlite.copy")
     try:
         with contextlib.ExitStack() as stack:
-            live = stack.enter_context(contextlib.closing(sqlite3.connect(path, timeout=60)))
+            live = stack.enter_context(contextlib.closing(sqlite3.connect(database, timeout=60)))
             target = stack.enter_context(contextlib.closing(sqlite3.connect(copy)))
             live.backup(target)
             found = target.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise BackupError(f"the database {path} is damaged: {found}")
-        shutil.copystat(path, copy)
+            raise BackupError(f"the database {database} is damaged: {found}")
+        shutil.copystat(database, copy)
         yield copy
     except sqlite3.Error as error:
-        raise BackupError(f"the database {path} cannot be copied: {error}") from None
+        raise BackupError(f"the database {database} cannot be copied: {error}") from None
     finally:
         copy.unlink(missing_ok=True)
-
-
-def _is_sqlite(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(len(_SQLITE)) == _SQLITE
-
-
-def _is_beside_sqlite(path: Path) -> bool:
-    for end in _BESIDE:
-        if path.name.endswith(end):
-            with contextlib.suppress(OSError):
-                return _is_sqlite(path.with_name(path.name.removesuffix(end)))
-    return False
 
 
 def _uploaded(folder: Path, declared: Sequence[Path]) -> Iterator[tuple[PurePosixPath, Path]]:
