@@ -473,7 +473,7 @@ def _pack(folder: Path, file: Path, declared: Sequence[Path], database: Path | N
 
 @contextlib.contextmanager
 def _copied(database: Path, archive: Path) -> Iterator[Path]:
-    """Yield a copy of a database of SQLite, beside the archive: others write to it meanwhile."""
+    """Yield a copy of a database of SQLite, beside the archive: others write to it during this time."""
     copy = archive.with_name("sqlite.copy")
     try:
         with contextlib.ExitStack() as stack:
