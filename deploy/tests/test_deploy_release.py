@@ -41,7 +41,7 @@ from mks_deploy.operations.host_steps import HostSteps, read_state
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, is_held_by_shell, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
 from mks_deploy.operations.static_files import link_uploads, publish
-from mks_deploy.operations.unit_journal import masked
+from mks_deploy.operations.unit_journal import last_start, masked
 from mks_deploy.operations.version_folders import (
     BUILDING,
     VersionFolder,
@@ -476,6 +476,36 @@ def test_two_who_replace_a_file_at_once_leave_one_of_theirs(tmp_path: Path) -> N
 )
 def test_a_journal_is_shown_without_secrets(secret: str, text: str, shown: str) -> None:
     assert masked(text, [secret]) == shown
+
+
+def test_the_journal_is_shown_from_the_last_start_that_ended() -> None:
+    raised = {
+        "type": "KeyError",
+        "text": "Traceback (most recent call last):\n  frames\n  File x\n  y\nKeyError: 'price'",
+    }
+    start = [
+        "Starting shop.service - shop...",
+        json.dumps({"level": "INFO", "message": "Booting worker"}),
+        json.dumps({"level": "ERROR", "message": "Exception in worker", "exception": raised}),
+        '{"level": "ERROR"}',
+        "{not JSON",
+        *[f"halting {number}" for number in range(40)],
+        "shop.service: Failed with result 'exit-code'.",
+    ]
+    shown = [
+        "Starting shop.service - shop...",
+        *["ERROR Exception in worker", "  File x", "  y", "KeyError: 'price'"],
+        '{"level": "ERROR"}',
+        "{not JSON",
+        *[f"halting {number}" for number in range(13)],
+        "... 8 lines ...",
+        *[f"halting {number}" for number in range(21, 40)],
+        "shop.service: Failed with result 'exit-code'.",
+    ]
+    assert last_start("shop.service", [*start, *start, "Starting shop.service - shop..."]) == shown
+    assert last_start("shop.service", ["the rest", *start]) == shown
+    assert last_start("shop.service", ["no start", "in sight"]) == ["no start", "in sight"]
+    assert last_start("shop.service", []) == []
 
 
 def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:

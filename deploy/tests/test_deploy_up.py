@@ -509,7 +509,7 @@ def test_the_reason_of_a_failure_is_printed_on_the_laptop(
         make_version(machine, version)
         code, said = laptop.up("--host", "server", str(source), "--version", version)
         secret = (source / "secrets" / "secret_key").read_text().strip()
-        assert secret in machine.journal(unit)
+        assert secret in machine.journal(unit, lines=1000)
         assert (code, secret in said) == (1, False), said
         assert "RuntimeError: there is no column price, [REDACTED]" in said, said
         return said
