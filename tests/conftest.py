@@ -1,4 +1,4 @@
-"""Shared by all tests: the servers of the testbed and the profiles of hypothesis."""
+"""Shared by all tests: the servers of the testbed, and what a test may leave behind."""
 
 from __future__ import annotations
 
@@ -8,25 +8,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from mks_hardening._core import hooks
 from testbed.combinations import without_most_combinations
 
 pytest_plugins = ["testbed.fixtures"]
-
-settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile(
-    "ci",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-# For a suite that runs again with other versions: the first run has met all examples, and all combinations of rows.
-settings.register_profile("again", parent=settings.get_profile("ci"), max_examples=25)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "local"))
 
 
 @pytest.hookimpl(trylast=True)  # after `-m` has selected

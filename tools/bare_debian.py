@@ -119,7 +119,7 @@ def _lock(source: Path, wheels: Path) -> None:
         "-w",
         str(wheels),
     ]
-    subprocess.run([*build, str(ROOT), str(ROOT / "deploy")], check=True)
+    subprocess.run([*build, str(ROOT), str(ROOT / "check"), str(ROOT / "deploy")], check=True)
     requirements = source / "requirements.txt"
     wanted = requirements.with_suffix(".in")
     wanted.write_text(f"{requirements.read_text('utf-8')}\nmks-deploy\ngunicorn\n", "utf-8")

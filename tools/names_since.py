@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 
-from public_names import MODULES  # noqa: E402 - found through the line above
+from public_names import MODULES, full_name  # noqa: E402 - found through the line above
 
 RELEASED = ROOT / "docs" / "released_names.txt"
 
@@ -37,7 +37,7 @@ def names() -> dict[str, str]:
     """Return every public name with its docstring; data is skipped, as its docstring is that of its type."""
     found: dict[str, str] = {}
     for module in MODULES:
-        package = importlib.import_module(f"mks_hardening.{module}")
+        package = importlib.import_module(full_name(module))
         for name in package.__all__:
             item = getattr(package, name)
             is_data = not isinstance(item, type) and not inspect.isroutine(item)
@@ -51,7 +51,7 @@ def still_there(released: Iterable[str]) -> dict[str, str]:
     return {
         f"{module}.{name}": ""
         for module, _, name in found
-        if module in MODULES and hasattr(importlib.import_module(f"mks_hardening.{module}"), name)
+        if module in MODULES and hasattr(importlib.import_module(full_name(module)), name)
     }
 
 

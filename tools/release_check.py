@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
+OURS = {"mks-check"}  # released together with the library, from this tree
 LOCKS = ("dev", "lowest")
 DOCUMENTS = ("SECURITY.md", "CODE_OF_CONDUCT.md")
 PLACEHOLDER = "CONTACT_ADDRESS"
@@ -164,6 +165,8 @@ def extras_in_lock(project: dict[str, Any], lock: str, *, name: str) -> Iterator
                 yield from (
                     Finding(f"extra {extra} names {one}, which is no extra") for one in sorted(unknown)
                 )
+            elif package in OURS:
+                continue
             elif package not in versions:
                 yield Finding(f"{package} of extra {extra} is not in requirements/{name}.txt: make lock")
             elif not requirement.specifier.contains(versions[package], prereleases=True):
@@ -183,7 +186,7 @@ def handed_on(
         requirement = Requirement(waiting.pop())
         name = canonicalize_name(requirement.name)
         wanted = {"extra": ""}
-        if name == canonicalize_name(project["name"]) or (name in found and not requirement.extras):
+        if name in {canonicalize_name(project["name"]), *OURS} or (name in found and not requirement.extras):
             continue
         if requirement.marker is not None and not requirement.marker.evaluate(wanted):
             continue

@@ -29,8 +29,8 @@ def main(kind: str) -> None:
     if not pip_has_custom_index():
         install_uv()
     install_lock(kind)
-    say("Installing mks-hardening, mks-deploy and knowledge-system from this tree ...")
-    places = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
+    say("Installing mks-hardening, mks-check, mks-deploy and knowledge-system from this tree ...")
+    places = (ROOT, ROOT / "check", ROOT / "deploy", ROOT / "examples" / "knowledge_system")
     trees = [word for place in places for word in ("-e", str(place))]
     install(["--no-deps", "--no-build-isolation", *trees], count=len(places))
     for stamp in {"demo", kind} if kind == "dev" else {kind}:

@@ -44,7 +44,6 @@ AREAS = (
     "settings",
     "testing",
     "compose",
-    "production_check",
     "cli",
 )
 LEFT_OUT = (
@@ -78,7 +77,7 @@ CANNOT_DIFFER = (
     # They compare rows: what migrations keep, and who may read what. Pages and API run the same code.
     *(f"examples/knowledge_system/tests/test_knowledge_{name}.py" for name in ("migrations", "readers")),
     # They compare a table with the locks that PostgreSQL takes. What reads the SQL has unit tests.
-    "tests/integration/db/migrations/test_db_migration_locks.py",
+    "check/tests/migrations/test_db_migration_locks.py",
     # They test the servers of the testbed, which all other tests use.
     "tests/integration/package/test_package_testbed.py",
 )
@@ -143,7 +142,7 @@ def run_units(environments: dict[str, Path], work: Path, *, tree: Path, quick: t
 
 def slow_files(tree: Path) -> list[str]:
     """Return the test files with slow tests: each worker would collect all others only to leave them out."""
-    folders = ["tests", "examples/knowledge_system/tests"]
+    folders = ["tests", "check/tests", "examples/knowledge_system/tests"]
     if os.environ.get("DEPLOY_VERIFIED") != "1":  # `.ci/run` has run these with `make verify-deploy`
         folders.append("deploy/tests")
     files = sorted(file for folder in folders for file in (tree / folder).rglob("test_*.py"))
@@ -198,10 +197,10 @@ def as_numbers(version: str) -> list[int]:
 
 
 def build_wheels(folder: Path) -> list[str]:
-    """Build the wheels of the library, the deployment kit and the example application, in this order."""
+    """Build the wheels of the library, what checks it, the deployment kit and the example, in this order."""
     section("Building wheels")
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
-    projects = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
+    projects = (ROOT, ROOT / "check", ROOT / "deploy", ROOT / "examples" / "knowledge_system")
     for number, project in enumerate(projects):
         run(sys.executable, "-c", code, str(folder / str(number)), cwd=project)
     return [str(next((folder / str(number)).glob("*.whl"))) for number in range(len(projects))]

@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1] / "src" / "mks_hardening"
+ROOT = Path(__file__).resolve().parents[1]
 LINE_LENGTH = 110  # of ruff, see pyproject.toml
 HEADING = "# What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.\n"
 
@@ -20,7 +20,7 @@ def main() -> None:
     ]
     if "--check" in sys.argv[1:]:
         for stub in stale:
-            print(f"{stub.relative_to(PACKAGE.parents[1])} is not up to date: make facades")
+            print(f"{stub.relative_to(ROOT)} is not up to date: make facades")
         sys.exit(bool(stale))
     for stub in stale:
         stub.write_text(stubs()[stub], encoding="utf-8")
@@ -29,11 +29,11 @@ def main() -> None:
 def stubs() -> dict[Path, str]:
     """Return the text of every stub."""
     found = {}
-    for file in sorted(PACKAGE.glob("*/__init__.py")):
-        package = import_module(f"mks_hardening.{file.parent.name}")
-        homes = getattr(package, "_HOME", None)
-        if homes is not None:
-            found[file.with_suffix(".pyi")] = stub_of(homes)
+    for source in (ROOT / "src", ROOT / "check" / "src"):
+        for file in sorted(source.glob("*/**/__init__.py")):
+            homes = getattr(import_module(".".join(file.parent.relative_to(source).parts)), "_HOME", None)
+            if homes is not None:
+                found[file.with_suffix(".pyi")] = stub_of(homes)
     return found
 
 

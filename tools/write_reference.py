@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 
-from public_names import MODULES  # noqa: E402 - found through the line above
+from public_names import MODULES, full_name  # noqa: E402 - found through the line above
 
 LANGUAGES = ("en", "ja")
 
@@ -37,7 +37,7 @@ def main() -> None:
     }
     wanted |= {
         ROOT / "docs" / language / "reference" / "api" / f"{module}.md": page(
-            {"title": f"mks_hardening.{module}", **words["module"][language]},
+            {"title": full_name(module), **words["module"][language]},
             [*overview(module, words["module"][language]), *names_of(module)],
         )
         for module in MODULES
@@ -163,7 +163,7 @@ def metrics() -> Iterator[str]:
 def defaults() -> Iterator[str]:
     """List every numeric default: timeouts, limits, counts."""
     for name in MODULES:
-        module = importlib.import_module(f"mks_hardening.{name}")
+        module = importlib.import_module(full_name(name))
         own = [item for item in module.__all__ if item not in _shared(name)]
         found = [(item, list(_numbers(getattr(module, item)))) for item in own]
         if not any(numbers for _, numbers in found):
@@ -192,7 +192,7 @@ def glossary(language: str) -> Iterator[str]:
 
 def checks(language: str) -> Iterator[str]:
     """Every check of ``mks-hardening check``, by what it reads."""
-    from mks_hardening.production_check import definitions
+    from mks_check import definitions
 
     words = tomllib.loads((ROOT / "docs" / "reference.toml").read_text("utf-8"))["checks"][language]
     area = ""
@@ -238,7 +238,7 @@ def names_of(module: str) -> Iterator[str]:
     """Return the page of a module's public names, from their docstrings."""
     yield from (
         "```{eval-rst}",
-        f".. automodule:: mks_hardening.{module}",
+        f".. automodule:: {full_name(module)}",
         "   :members:",
         "   :imported-members:",
     )
@@ -252,7 +252,7 @@ def names_of(module: str) -> Iterator[str]:
     for name, item in _data_of(module):
         if name in shared:
             continue
-        yield from ("", f".. py:data:: {name}", f"   :module: mks_hardening.{module}")
+        yield from ("", f".. py:data:: {name}", f"   :module: {full_name(module)}")
         yield from (f"   :value: {item!r}",) if isinstance(item, str) else ()
         yield from ("", f"   {_DATA[name]}")
     yield "```"
@@ -268,7 +268,7 @@ def contents() -> Iterator[str]:
 
 def _data_texts() -> Iterator[tuple[str, str]]:
     """Return the module-level names with the docstrings below them."""
-    for file in sorted((ROOT / "src" / "mks_hardening").rglob("*.py")):
+    for file in sorted(file for part in ("src", "check/src") for file in (ROOT / part).rglob("*.py")):
         for statement, below in pairwise(ast.parse(file.read_text("utf-8")).body):
             match statement, below:
                 case (
@@ -283,7 +283,7 @@ _DATA = dict(_data_texts())
 
 def _data_of(module: str) -> Iterator[tuple[str, object]]:
     """Return a module's public names that are neither classes nor functions, which Sphinx does not find itself."""
-    package = importlib.import_module(f"mks_hardening.{module}")
+    package = importlib.import_module(full_name(module))
     for name in package.__all__:
         item = getattr(package, name)
         if not isinstance(item, type) and not inspect.isroutine(item):
@@ -292,15 +292,15 @@ def _data_of(module: str) -> Iterator[tuple[str, object]]:
 
 def _shared(module: str) -> dict[str, str]:
     """Return names that a module re-exports, with the module that documents them."""
-    package = importlib.import_module(f"mks_hardening.{module}")
+    package = importlib.import_module(full_name(module))
     homes: dict[str, list[str]] = getattr(package, "_SHARED", {})
     described = {name for names in homes.values() for name in names}
-    documented = {name: f"mks_hardening.{home}" for home in reversed(MODULES) for name in _names(home)}
+    documented = {name: full_name(home) for home in reversed(MODULES) for name in _names(home)}
     return {name: documented[name] for name in sorted(described)}
 
 
 def _names(module: str) -> list[str]:
-    package = importlib.import_module(f"mks_hardening.{module}")
+    package = importlib.import_module(full_name(module))
     shared = {name for names in getattr(package, "_SHARED", {}).values() for name in names}
     return [name for name in package.__all__ if name not in shared]
 
@@ -424,7 +424,7 @@ def asvs() -> Iterator[str]:
 
 def migration_rules() -> Iterator[str]:
     """Every rule of the migration linter."""
-    from mks_hardening.db import MIGRATION_RULES
+    from mks_check import MIGRATION_RULES
 
     for rule in MIGRATION_RULES.values():
         yield from ("", f"(rule-{rule.id})=", f"## {rule.id}: {rule.name}", "")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploy_settings import KNOWLEDGE, deployed
+from mks_check import check
 from mks_deploy.rendering import render
 from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
-from mks_hardening.production_check import check
 
 
 def rendered(folder: Path, *texts: str, nginx: tuple[int, ...] = (1, 26, 3)) -> Path:

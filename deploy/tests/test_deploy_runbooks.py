@@ -250,7 +250,9 @@ class Operator:
 
     def start_server(self, name: str) -> None:
         """Start one that the kit does not bring."""
-        path = f"{PREFIX}/sources/deploy/src:{PREFIX}/sources/src:{PREFIX}/packages"
+        path = (
+            f"{PREFIX}/sources/deploy/src:{PREFIX}/sources/check/src:{PREFIX}/sources/src:{PREFIX}/packages"
+        )
         words = (f"{PREFIX}/python/bin/python3", "-c", _SERVERS[name])
         server = self.machine.background(*words, variables={"PYTHONPATH": path})
         self._ends.callback(server.wait, 10)

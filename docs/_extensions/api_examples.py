@@ -26,9 +26,8 @@ def examples(module: str) -> dict[str, str]:
 
 
 def _add(_app: Sphinx, _what: str, name: str, _item: object, _options: object, lines: list[str]) -> None:
-    package, _, rest = name.partition(".")
-    module, _, member = rest.partition(".")
-    if package == "mks_hardening" and (text := examples(module).get(member)):
+    module, _, member = name.removeprefix("mks_hardening.").partition(".")
+    if text := examples(module).get(member):
         lines += ["", ".. code-block:: pycon", "", *(f"   {line}".rstrip() for line in text.splitlines()), ""]
 
 

@@ -28,7 +28,6 @@ MODULES = (
     "tasks",
     "settings",
     "compose",
-    "production_check",
     "testing",
     "events",
     "exceptions",
@@ -48,7 +47,14 @@ MODULES = (
     "contrib.structlog_renderer",
     "contrib.uvicorn_config",
     "contrib.waitress_config",
+    "mks_check",
 )
+
+
+def full_name(module: str) -> str:
+    """Return the name under which a module of ``MODULES`` is imported."""
+    return module if module == "mks_check" else f"mks_hardening.{module}"
+
 
 _STDLIB = {
     "timedelta": "datetime.timedelta",
@@ -58,7 +64,9 @@ _STDLIB = {
     "StartResponse": "wsgiref.types.StartResponse",
 }
 _SIGNATURES = "reference/api/"
-_SOURCE = Path(importlib.import_module("mks_hardening").__file__ or "").parent
+_SOURCES = [
+    Path(importlib.import_module(name).__file__ or "").parent for name in ("mks_hardening", "mks_check")
+]
 
 
 def _bound() -> frozenset[str]:
@@ -67,7 +75,7 @@ def _bound() -> frozenset[str]:
     A signature may name them, and nobody can look them up here; they are shown as text.
     """
     names: set[str] = set()
-    for file in _SOURCE.rglob("*.py"):
+    for file in (file for source in _SOURCES for file in source.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             match node:
                 case ast.ImportFrom() | ast.Import():
@@ -79,9 +87,9 @@ def _bound() -> frozenset[str]:
 
 def _public() -> dict[str, str]:
     return {
-        name: f"mks_hardening.{module}.{name}"
+        name: f"{full_name(module)}.{name}"
         for module in reversed(MODULES)
-        for name in importlib.import_module(f"mks_hardening.{module}").__all__
+        for name in importlib.import_module(full_name(module)).__all__
     }
 
 
@@ -98,7 +106,7 @@ def resolve(
     name = target.rpartition(".")[2]
     objects = env.domains.python_domain.objects
     public = PUBLIC.get(name)
-    if public in objects and (target.startswith("mks_hardening.") or "." not in target):
+    if public in objects and (target.startswith(("mks_hardening.", "mks_check.")) or "." not in target):
         place = objects[public]
         return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, content, public)
     top = target.partition(".")[0]

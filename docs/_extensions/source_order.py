@@ -6,14 +6,14 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from public_names import MODULES
+from public_names import MODULES, full_name
 from sphinx.pycode import ModuleAnalyzer
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _plain = ModuleAnalyzer.for_module.__func__  # type: ignore[attr-defined]
-_FACADES = {f"mks_hardening.{module}" for module in MODULES}
+_FACADES = {full_name(module) for module in MODULES}
 _whole: set[str] = set()
 
 

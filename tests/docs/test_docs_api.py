@@ -25,6 +25,7 @@ if not EXTENSIONS.exists():
 sys.path.insert(0, str(EXTENSIONS))
 try:
     from api_examples import FOLDER, examples
+    from public_names import full_name
 finally:
     sys.path.remove(str(EXTENSIONS))
 
@@ -42,7 +43,7 @@ MADE_BY_USERS = {
 
 def used_directly(module: str) -> set[str]:
     """Functions, and classes that are neither errors nor protocols nor records that are only handed out."""
-    package = importlib.import_module(f"mks_hardening.{module}")
+    package = importlib.import_module(full_name(module))
     shared = {name for names in getattr(package, "_SHARED", {}).values() for name in names}
     return {name for name in package.__all__ if name not in shared and _is_used(name, getattr(package, name))}
 
@@ -66,7 +67,7 @@ def test_every_name_that_is_used_has_an_example() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_are_of_names_in_order(module: str) -> None:
     assert [*examples(module)] == sorted(examples(module))
-    assert examples(module).keys() <= {*importlib.import_module(f"mks_hardening.{module}").__all__}
+    assert examples(module).keys() <= {*importlib.import_module(full_name(module)).__all__}
 
 
 CASES = [(module, name) for module in MODULES for name in examples(module)]
@@ -140,7 +141,7 @@ def silent() -> set[str]:
     """Public functions that raise an error by name and do not say so."""
     found = set[str]()
     for module in sorted(PAGES):
-        package = importlib.import_module(f"mks_hardening.{module}")
+        package = importlib.import_module(full_name(module))
         for name in package.__all__:
             for path, function, doc in _members(name, getattr(package, name)):
                 written = _source(function)

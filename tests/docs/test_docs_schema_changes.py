@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import create_engine, inspect, text
 
-from mks_hardening.db import MigrationLinter
+from mks_check import MigrationLinter
 
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets" / "change_a_schema"
 

@@ -235,7 +235,8 @@ class Machine:
         venv = f"{folder}/venv"
         self.run(f"{PREFIX}/python/bin/python3", "-m", "venv", "--without-pip", venv)
         sources = [
-            f"{PREFIX}/sources/{part}" for part in ("src", "deploy/src", "examples/knowledge_system/src")
+            f"{PREFIX}/sources/{part}"
+            for part in ("src", "check/src", "deploy/src", "examples/knowledge_system/src")
         ]
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         lines = "".join(f"{line}\n" for line in (*sources, f"{PREFIX}/packages"))

@@ -19,7 +19,7 @@ BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(
 def fill(folder: Path, *wanted: str) -> None:
     """Add the wheels of these requirements and of their dependencies.
 
-    Our own is built from the source tree; where there is none, what is installed comes from a built wheel.
+    Our own are built from the source tree; where there is none, what is installed comes from a built wheel.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done: set[tuple[str, str]] = set()
@@ -37,8 +37,9 @@ def fill(folder: Path, *wanted: str) -> None:
                 each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})
             ]
     for name in sorted({name for name, _ in done}):
-        if name == "mks-hardening" and (package_map.ROOT / "src").exists():
-            run_python(BUILD, str(folder), cwd=package_map.ROOT)
+        source = {"mks-hardening": package_map.ROOT, "mks-check": package_map.ROOT / "check"}.get(name)
+        if source and (source / "src").exists():
+            run_python(BUILD, str(folder), cwd=source)
         else:
             _pack(distribution(name), folder)
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mks_hardening.production_check.application_facts import (
+from mks_check.production_check.application_facts import (
     AdapterFinding,
     ApplicationFacts,
     CorsFacts,
     RouteFacts,
 )
-from mks_hardening.production_check.config_files import parse_files
-from mks_hardening.production_check.facts import Facts
-from mks_hardening.production_check.host_facts import HostFacts
-from mks_hardening.production_check.http_response import HttpResponse
-from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
-from mks_hardening.production_check.page_faults import PageFault
-from mks_hardening.production_check.settings_source import setting_facts
+from mks_check.production_check.config_files import parse_files
+from mks_check.production_check.facts import Facts
+from mks_check.production_check.host_facts import HostFacts
+from mks_check.production_check.http_response import HttpResponse
+from mks_check.production_check.live_facts import LiveFacts, TlsFacts
+from mks_check.production_check.page_faults import PageFault
+from mks_check.production_check.settings_source import setting_facts
 
 __all__ = ["CASES", "NOT_FROM_FACTS", "app", "env", "files", "host", "live", "response"]
 

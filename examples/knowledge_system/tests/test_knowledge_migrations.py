@@ -23,7 +23,8 @@ from knowledge_system.migrations import indexes, runner
 from knowledge_system.migrations.runner import MigrationError, Migrations, is_ours
 from knowledge_system.models import Base
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
-from mks_hardening.db import LockRetry, MigrationLinter, SearchIndex
+from mks_check import MigrationLinter
+from mks_hardening.db import LockRetry, SearchIndex
 from mks_hardening.security import SecretBox
 from mks_hardening.settings import HardeningSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mks_hardening.production_check import check
+from mks_check import check
 
 
 def test_the_application_lacks_only_the_shared_store_of_production(app: Any) -> None:

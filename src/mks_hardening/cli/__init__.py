@@ -16,11 +16,8 @@ from typing import Final, cast
 
 from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._cache import add_commands as add_cache_commands
-from mks_hardening.cli._database_reports import add_commands as add_database_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
-from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
-from mks_hardening.cli._production_check import add_arguments as add_check_arguments
 from mks_hardening.cli._report_stream import stdout_to_stderr
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._settings import add_commands as add_settings_commands
@@ -48,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with output:
             given = sys.argv[1:] if arguments is None else list(arguments)
-            parsed = parser(given[0] if given and given[0] in _COMMANDS else "").parse_args(given)
+            parsed = parser(given[0] if given else "").parse_args(given)
             status = parsed.run(parsed)
     except (ConfigurationError, MissingDependencyError) as error:
         print(error, file=sys.stderr)
@@ -96,11 +93,14 @@ class _Output:
         return error is None or isinstance(error, (OSError, SystemExit))
 
 
-def parser(command: str = "") -> argparse.ArgumentParser:
+def parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser, for ``main`` and for the reference page.
 
     Args:
         command: the only command that gets its options, because no other one will be parsed; all by default.
+
+    Raises:
+        MissingDependencyError: the command is one of ``mks-check``, which is not installed.
     """
     parser = argparse.ArgumentParser(
         prog="mks-hardening", description="Production hardening for web applications."
@@ -111,9 +111,19 @@ def parser(command: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (summary, add_options, description) in _COMMANDS.items():
         added = commands.add_parser(name, help=summary, description=description)
-        if command in {"", name}:
+        if command in {None, name}:
             add_options(added)
     return parser
+
+
+def _of_mks_check(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        from mks_hardening._core.check_package import check_tool
+
+        add: Callable[[argparse.ArgumentParser], None] = check_tool(name)
+        add(parser)
+
+    return add_options
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +144,7 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None],
     ),
     "check": (
         "check settings, application, files, host and live site before and after go-live",
-        add_check_arguments,
+        _of_mks_check("check"),
         (
             "Changes nothing. Without a source, the environment is checked. The exit status is 0 without "
             "findings, 1 with findings, 2 for a usage error, 3 if something could not be checked at all."
@@ -154,7 +164,7 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None],
     "bans": ("list, lift and add temporary bans of clients", add_ban_commands, None),
     "db": (
         "report what slows down or endangers a PostgreSQL database",
-        add_database_commands,
+        _of_mks_check("db"),
         (
             "Reads catalogs and statistics of the database that DATABASE_URL points to, and changes nothing. "
             "Statements are printed without their values. The exit status is 0 without findings, 1 with findings, "
@@ -162,7 +172,7 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None],
         ),
     ),
     "maintenance": ("turn maintenance mode on and off", add_maintenance_commands, None),
-    "migrations": ("judge schema changes before they run", add_migration_commands, None),
+    "migrations": ("judge schema changes before they run", _of_mks_check("migrations"), None),
     "passwords": ("build a filter of leaked passwords", add_password_commands, None),
     "sign-in": ("help a user who cannot sign in", add_sign_in_commands, None),
 }

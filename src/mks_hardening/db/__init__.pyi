@@ -12,13 +12,6 @@ from mks_hardening.db.engine.read_replicas import ReadToken as ReadToken
 from mks_hardening.db.migrations.advisory_lock import migration_lock as migration_lock
 from mks_hardening.db.migrations.lock_retry import LockRetry as LockRetry
 from mks_hardening.db.migrations.lock_retry import MigrationBlockedError as MigrationBlockedError
-from mks_hardening.db.migrations.migration_linter import MigrationLinter as MigrationLinter
-from mks_hardening.db.migrations.migration_report import MigrationFinding as MigrationFinding
-from mks_hardening.db.migrations.migration_report import MigrationReport as MigrationReport
-from mks_hardening.db.migrations.migration_rules import MIGRATION_RULES as MIGRATION_RULES
-from mks_hardening.db.migrations.migration_rules import MigrationRule as MigrationRule
-from mks_hardening.db.migrations.recorded_migration import MigrationStep as MigrationStep
-from mks_hardening.db.migrations.recorded_migration import RecordedMigration as RecordedMigration
 from mks_hardening.db.migrations.safe_operations import BackfillProgress as BackfillProgress
 from mks_hardening.db.migrations.safe_operations import SafeOperations as SafeOperations
 from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError

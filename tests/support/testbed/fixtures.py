@@ -1,4 +1,4 @@
-"""The servers as pytest fixtures, and the summary of missing servers."""
+"""The servers as pytest fixtures, the profiles of hypothesis, and the summary of missing servers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
 
 from testbed import services
 from testbed.certificates import Certificates
@@ -24,6 +25,19 @@ from testbed.postgres_server import PostgresServer, PostgresStandby
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
 from testbed.smtp_server import SmtpServer
+
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# For a suite that runs again with other versions: the first run has met all examples, and all combinations of rows.
+settings.register_profile("again", parent=settings.get_profile("ci"), max_examples=25)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "local"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -133,11 +133,8 @@ def test_importing_the_command_line_is_cheap() -> None:
     names = (
         "_bans",
         "_cache",
-        "_database_reports",
         "_maintenance",
-        "_migrations",
         "_passwords",
-        "_production_check",
         "_report_stream",
         "_second_factor",
         "_settings",

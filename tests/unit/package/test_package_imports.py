@@ -19,7 +19,7 @@ BUDGETS = {
     "mks_hardening": 3,
     "mks_hardening.wsgi": 60,
     "mks_hardening.settings": 60,
-    "mks_hardening.production_check": 16,
+    "mks_check": 16,
     **{f"mks_hardening.{area}": 75 for area in ("logging", "cache", "security", "db", "notify")},
     "mks_hardening.exceptions": 40,
     "mks_hardening.protocols": 60,

@@ -22,6 +22,7 @@ from flask import Flask
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from mks_check import CheckReport, check
 from mks_hardening._core import hooks
 from mks_hardening.cache import CDNManager, MemoryCache
 from mks_hardening.contrib import django_app, flask_app
@@ -34,7 +35,6 @@ from mks_hardening.db import (
     hardened_engine,
 )
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.production_check import CheckReport, check
 from mks_hardening.security import (
     SIGN_IN_LIMITS,
     ConcurrencyLimiter,
@@ -281,8 +281,8 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "compose.rate_limiter": {"settings": settings},
         "compose.session_store": {"settings": settings},
         "compose.setup_logging_with_notifications": {"settings": settings},
-        "production_check.check": {},
-        "production_check.render_report": {"report": CheckReport(findings=())},
+        "mks_check.check": {},
+        "mks_check.render_report": {"report": CheckReport(findings=())},
         "settings.setting": {"description": "Size.", "default": 3},
         "contrib.loguru_sink.LoguruSink": {},
         "contrib.otel_observer.OpenTelemetryObserver": {},
@@ -298,7 +298,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.asgi_app.Hardening": {"app": asgi_app, "settings": settings},
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
         "db.SearchIndex": {"name": "x"},
-        "db.MigrationLinter": {"server_version": 17},
+        "mks_check.MigrationLinter": {"server_version": 17},
         "db.ReadReplicas": {"primary": hardened_engine("postgresql+psycopg://host/db"), "replicas": []},
         "db.SafeOperations": {"connection": closed_connection(engine)},
         "db.migration_lock": {"engine": engine},
@@ -416,7 +416,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
 
 
 # What a server or a database gives, and what is told of otherwise, as documented.
-TAKEN = {("db.slow_query_record", "parameters"), ("production_check.check", "app")}
+TAKEN = {("db.slow_query_record", "parameters"), ("mks_check.check", "app")}
 OTHERS: dict[tuple[str, str], tuple[type[Exception], ...]] = {
     ("db.keyset_page", "after"): (InvalidCursorError,),
     ("db.keyset_page", "before"): (InvalidCursorError,),
@@ -427,9 +427,10 @@ CONTRIB = (
     "structlog_renderer", "uvicorn_config", "waitress_config",
 )  # fmt: skip
 AREAS = (
-    "asgi", "cache", "compose", "db", "events", "logging", "notify", "production_check", "tasks", "testing", "wsgi",
+    "asgi", "cache", "compose", "db", "events", "logging", "notify", "tasks", "testing", "wsgi",
 )  # fmt: skip
 MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}" for name in CONTRIB))}
+MODULES["mks_check"] = "mks_check"
 
 # Handed out and not made by users, or called with what a server gives.
 HANDED_OUT = {
@@ -510,7 +511,7 @@ def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]
         return getattr(arguments["tasks.TaskWorker"]["tasks"], last)
     if place == "a worker":
         return getattr(arguments["testing.TaskRecorder"]["worker"], last)
-    if name == "production_check.check":  # without the live site: a name would be looked up
+    if name == "mks_check.check":  # without the live site: a name would be looked up
         return check_offline
     if name == "db.aexplain":
         return explain_now
@@ -523,7 +524,7 @@ def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]
 
 @pytest.mark.usefixtures("logging_as_it_was")  # some kinds are no fault, and set it up
 @pytest.mark.filterwarnings("ignore")  # of what is possible, and unwise
-@pytest.mark.parametrize("area", [*AREAS, "contrib", "a task", "a worker"])
+@pytest.mark.parametrize("area", [*AREAS, "contrib", "mks_check", "a task", "a worker"])
 def test_each_parameter_is_refused_by_name(
     area: str, made: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

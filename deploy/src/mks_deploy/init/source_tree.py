@@ -32,7 +32,7 @@ _SKIPPED: Final = frozenset(
         "venv",
     }
 )
-_KIT: Final = frozenset({"mks-deploy", "mks-hardening"})
+_KIT: Final = frozenset({"mks-check", "mks-deploy", "mks-hardening"})
 _BROUGHT: Final = frozenset({"celery", "hiredis", "psycopg", "redis"})
 _OF_DEVELOPMENT: Final = re.compile(r"(^|[-_.])(ci|dev|development|docs?|lint|local|tests?|testing)([-_.]|$)")
 _MOST_FILES: Final = 5000

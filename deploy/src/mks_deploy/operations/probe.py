@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from mks_hardening.production_check.http_response import HttpResponse, decoded
-from mks_hardening.production_check.page_faults import page_faults
+from mks_check.production_check.http_response import HttpResponse, decoded
+from mks_check.production_check.page_faults import page_faults
 
 __all__ = ["Finding", "Target", "probe", "request"]
 

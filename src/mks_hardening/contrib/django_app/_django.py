@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mks_hardening._core.optional_imports import optional
-from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -32,9 +31,7 @@ __all__ = [
     "in_tests",
     "model_classes",
     "model_of",
-    "offline_postgresql",
     "project",
-    "schema_operations",
     "setting_changed",
     "signals",
     "signing",
@@ -199,52 +196,3 @@ def model_of(label: str) -> FromDjango:
 
     registry: FromDjango = apps
     return registry.get_model(label)
-
-
-def offline_postgresql(version: int) -> FromDjango:
-    """Return a database of PostgreSQL that is never connected to, for its SQL.
-
-    Args:
-        version: major version, by which Django chooses its SQL.
-
-    Raises:
-        ConfigurationError: the driver psycopg is not installed.
-    """
-    from django.core.exceptions import ImproperlyConfigured
-    from django.db import connections
-
-    try:
-        from django.db.backends.postgresql.base import DatabaseWrapper
-    except ImproperlyConfigured as error:
-        raise ConfigurationError("install psycopg: Django needs it to write SQL for PostgreSQL") from error
-    registry: FromDjango = connections
-    settings: dict[str, FromDjango] = {
-        **registry.settings["default"],
-        "NAME": "offline",
-        "OPTIONS": {},
-        "HOST": "",
-        "PORT": "",
-    }
-    wrapper: FromDjango = DatabaseWrapper(settings, alias="default")
-
-    def refuse() -> None:
-        raise RuntimeError("there is no database")
-
-    def compose(sql: str, params: Sequence[FromDjango] | None) -> str:
-        # Django asks a cursor to do this.
-        editor = wrapper.SchemaEditorClass(wrapper, collect_sql=True)
-        return sql % tuple([str(editor.quote_value(value)) for value in params]) if params else sql
-
-    wrapper.connect = refuse
-    wrapper.ops.compose_sql = compose
-    attributes: dict[str, FromDjango] = wrapper.__dict__
-    attributes["pg_version"] = version * 10_000  # a cached property, which would ask the server
-    return wrapper
-
-
-def schema_operations() -> tuple[FromDjango, type, type]:
-    """Return a loader of all migrations, and the classes ``RunPython`` and ``SeparateDatabaseAndState``."""
-    from django.db.migrations import RunPython, SeparateDatabaseAndState
-    from django.db.migrations.loader import MigrationLoader
-
-    return MigrationLoader(None, ignore_no_migrations=True), RunPython, SeparateDatabaseAndState

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mks_hardening import compose
+from mks_hardening._core.check_package import check_tool
 from mks_hardening._core.checks import offers
-from mks_hardening._core.web.wsgi_stack import wrappers_inside
 from mks_hardening.contrib._limited_views import check_group
 from mks_hardening.contrib.django_app._components import BACKEND, components
 from mks_hardening.contrib.django_app._django import FromDjango, checks, import_string, project, validate_host
 from mks_hardening.contrib.django_app._hardening_middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._view_limits import unknown_groups
 from mks_hardening.contrib.django_app.sessions import SessionStore
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.security import SIGN_IN_LIMITS
-from mks_hardening.wsgi import SessionTimeoutMiddleware
 
 __all__ = ["check_deployment", "check_project", "errors"]
 
@@ -57,8 +56,11 @@ def check_project(app_configs: object = None, **_: object) -> list[FromDjango]: 
 
 
 def check_deployment(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's signature
-    """Return the problems that matter only in a deployed project."""
-    return [*_application(), *_places()]
+    """Return the problems that matter only in a deployed project, which ``mks-check`` finds."""
+    try:
+        return list(check_tool("django")())
+    except MissingDependencyError as error:
+        return [checks.Info(str(error), id="mks_hardening.I001")]
 
 
 def errors() -> list[str]:
@@ -182,35 +184,6 @@ def _session() -> Iterator[FromDjango]:
         )
     if "Pickle" in str(project().SESSION_SERIALIZER):
         yield _warning("W004", "SESSION_SERIALIZER is not used: sessions hold JSON values only")
-
-
-def _application() -> Iterator[FromDjango]:
-    path: str | None = project().WSGI_APPLICATION
-    try:
-        stack = wrappers_inside(import_string(path)) if path else iter(())
-    except ConfigurationError as error:
-        # The same settings fail in both checks; report them once.
-        if not errors():  # already reported
-            yield _error("E006", f"WSGI_APPLICATION {path}: {error}")
-        return
-    if path and not any(isinstance(found, SessionTimeoutMiddleware) for found in stack):
-        yield _warning(
-            "W005", f"WSGI_APPLICATION {path} is not hardened: application = hardened(get_wsgi_application())"
-        )
-
-
-def _places() -> Iterator[FromDjango]:
-    try:
-        settings = components().settings
-    except ConfigurationError:
-        return  # reported by E006
-    if settings.core.environment == "development":
-        yield _warning("W006", "MKS_ENV=development serves this machine only: MKS_ENV=production")
-    if settings.core.redis_url is None:
-        yield _warning(
-            "W007",
-            "without MKS_REDIS_URL each process has its own sessions and limits: MKS_REDIS_URL=redis://...",
-        )
 
 
 def _is_ours(name: str) -> bool:

@@ -9,10 +9,10 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from mks_hardening._core.check_package import check_tool
 from mks_hardening.contrib._limited_views import client_of, user_of
-from mks_hardening.contrib.flask_app._findings import findings
 from mks_hardening.contrib.flask_app._installed import installed
-from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, MissingDependencyError
 from mks_hardening.settings import variables
 
 __all__ = ["commands"]
@@ -23,7 +23,10 @@ commands: Final = AppGroup("mks", help="Manage what mks_hardening stores for thi
 @commands.command("check")
 def check() -> None:
     """Check the configuration for problems; exits with status 1 on errors."""
-    found = list(findings(current_app))
+    try:
+        found = list(check_tool("flask")(current_app))
+    except MissingDependencyError as error:
+        raise click.ClickException(str(error)) from None
     for finding in found:
         click.echo(f"{finding.id} {'error' if finding.error else 'warning'}: {finding.text}")
     if not found:

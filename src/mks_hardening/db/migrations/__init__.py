@@ -1,1 +1,1 @@
-"""Schema migrations without downtime: a linter of dangerous operations, and safe steps for PostgreSQL."""
+"""What a migration calls so that it does not block a running application: locks, retries and safe steps."""

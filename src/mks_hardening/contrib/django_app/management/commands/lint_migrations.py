@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mks_hardening._core.check_package import check_tool
 from mks_hardening.contrib.django_app._django import BaseCommand, CommandError, FromDjango
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 
 __all__ = ["Command"]
 
@@ -31,28 +32,17 @@ class Command(BaseCommand):
         """Print the report.
 
         Raises:
-            CommandError: a migration fails, or an option is invalid.
+            CommandError: a migration fails, an option is invalid, or ``mks-check`` is not installed.
         """
-        from mks_hardening.contrib.django_app._recorded_migrations import recorded_migrations
-        from mks_hardening.db import MigrationLinter, MigrationReport
-
         try:
-            linter = MigrationLinter(
+            report = check_tool("django_migrations")(
+                options["apps"],
                 server_version=options["server_version"],
                 has_lock_timeout=options["lock_timeout_set"],
                 oldest_release=options["oldest_release"],
             )
-            report = linter.lint(recorded_migrations(server_version=linter.server_version))
-        except ConfigurationError as error:
+        except (ConfigurationError, MissingDependencyError) as error:
             raise CommandError(str(error), returncode=2) from error
-        apps = options["apps"]
-        unknown = set(apps) - {name.partition(".")[0] for name in report.migrations}
-        if unknown:
-            raise CommandError(f"no migrations of {', '.join(sorted(unknown))}", returncode=2)
-        wanted = [name for name in report.migrations if not apps or name.partition(".")[0] in apps]
-        report = MigrationReport(
-            tuple(wanted), tuple(found for found in report.findings if found.migration in set(wanted))
-        )
         text = {"text": report.text, "json": report.json, "sarif": report.sarif}[options["format"]]()
         self.stdout.write(text)
         if failures := report.failures(options["fail_on"]):
