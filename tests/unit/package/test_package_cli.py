@@ -24,6 +24,21 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "arguments", [["check", "--files", "deploy"], ["migrations", "lint", "0001.sql"], ["db", "top"]]
+)
+def test_the_package_of_a_command_that_is_missing_is_named(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    assert main(arguments) == 2
+    said = "mks-check is not installed; it comes with the extra 'check': pip install 'mks-hardening[check]'\n"
+    assert capsys.readouterr() == ("", said)
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+
+
 def test_env_tells_of_every_variable_and_of_no_value(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -576,6 +576,20 @@ def test_deploy_checks_look_at_the_application(
     }
 
 
+@pytest.mark.usefixtures("site")
+def test_deploy_checks_name_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    found = [
+        each for each in checks.run_checks(include_deployment_checks=True) if each.id == "mks_hardening.I001"
+    ]
+    assert [(each.level, each.msg) for each in found] == [
+        (
+            checks.INFO,
+            "mks-check is not installed; it comes with the extra 'check': pip install 'mks-hardening[check]'",
+        )
+    ]
+
+
 def test_deploy_checks_report_what_makes_the_application_refuse_to_start(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -642,6 +642,9 @@ def test_check_says_what_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     fine = Flask(__name__)
     Hardening(fine, HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "a.example.com"}))
     assert run(fine, "check") == (0, "no problems found\n")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    status, text = run(fine, "check")
+    assert (status, "pip install 'mks-hardening[check]'" in text) == (1, True)
 
 
 def test_sessions_are_listed_and_ended() -> None:

@@ -50,6 +50,13 @@ class Migration(migrations.Migration):
 """
 
 
+def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    with pytest.raises(CommandError, match=r"pip install 'mks-hardening\[check\]'") as caught:
+        call_command("lint_migrations", "--server-version", "16")
+    assert caught.value.returncode == 2
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Returns a function that writes the second migration of an app, and returns the findings."""
