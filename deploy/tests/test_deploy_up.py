@@ -94,9 +94,9 @@ roles = ["database"]
 def test_packages_of_the_source_tree_are_installed_where_they_were_sent() -> None:
     facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
     environment = plan_up(SETTINGS, facts, version="7", run="a1")[1]
-    assert environment.commands[2][-3:] == tuple(
+    assert environment.commands[2][-4:] == tuple(
         f"/opt/knowledge-system/versions/7{place}"
-        for place in ("", "/./deploy", "/./examples/knowledge_system")
+        for place in ("", "/./check", "/./deploy", "/./examples/knowledge_system")
     )
     # The mark comes last: a folder that is half made is made again.
     assert environment.commands[-1] == ("touch", "/opt/knowledge-system/versions/7/.built")
