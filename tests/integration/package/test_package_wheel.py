@@ -39,11 +39,23 @@ EXTRAS = {
     "prometheus": {"prometheus-client"},
     "opentelemetry": {"opentelemetry-api"},
     "sentry": {"sentry-sdk"},
+    "check": {"mks-check"},
     "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
 }
 # One framework, queue or monitoring system among several, and what only a move from another system needs.
 A_CHOICE = {
-    *("alembic", "bcrypt", "django", "fastapi", "celery", "prometheus", "opentelemetry", "sentry", "testing"),
+    *(
+        "alembic",
+        "bcrypt",
+        "check",
+        "django",
+        "fastapi",
+        "celery",
+        "prometheus",
+        "opentelemetry",
+        "sentry",
+        "testing",
+    ),
 }
 
 
