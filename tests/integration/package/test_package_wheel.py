@@ -39,7 +39,7 @@ EXTRAS = {
     "prometheus": {"prometheus-client"},
     "opentelemetry": {"opentelemetry-api"},
     "sentry": {"sentry-sdk"},
-    "check": {"mks-check"},
+    "check": {"mks-check==0.1.0"},
     "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
 }
 # One framework, queue or monitoring system among several, and what only a move from another system needs.
