@@ -96,8 +96,9 @@ coverage: .venv/dev.stamp ## measure the branch coverage of the unit tests and a
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-mutants: .venv/dev.stamp ## measure how many mutants the quick tests kill, in AREA=_core/resilience or sampled from every area
-	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
+mutants: .venv/dev.stamp ## count the mutants that the unit tests of an area kill: AREA=wsgi/session
+	@$(BIN)/mutmut run $(ARGS) "mks_hardening.$(subst /,.,$(AREA))*"
+	@$(BIN)/mutmut results
 
 bench: .venv/peers.stamp servers ## run the benchmarks beside comparable packages (ARGS=--publish writes the comparison page)
 	@$(BIN)/python tools/bench.py $(ARGS)
