@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
 
+    from mks_hardening.db._nullable import Construct
+
 __all__ = ["check_pageable"]
 
-Construct: TypeAlias = Any
-"""An SQLAlchemy construct whose type arguments are unknown here."""
 
-
-def check_pageable(select: Select[Construct], order: Sequence[ColumnElement[Any]]) -> None:
+def check_pageable(select: Select[Construct], order: Sequence[ColumnElement[Construct]]) -> None:
     """Reject a select whose rows would change if the rows of earlier pages are filtered out.
 
     Raises:

@@ -37,7 +37,7 @@ def begin_transactions(engine: Engine) -> None:
 
         transactional = True
 
-        def set_characteristic(self, dialect: Dialect, dbapi_conn: DBAPIConnection, value: Any) -> None:
+        def set_characteristic(self, dialect: Dialect, dbapi_conn: DBAPIConnection, value: object) -> None:
             del dialect
             choice(value, _MODES, parameter=_OPTION)
             if dbapi_conn.isolation_level is not None:  # AUTOCOMMIT
@@ -48,7 +48,7 @@ def begin_transactions(engine: Engine) -> None:
             if dbapi_conn.isolation_level is not None:
                 dbapi_conn.isolation_level = ""
 
-        def get_characteristic(self, dialect: Dialect, dbapi_conn: DBAPIConnection) -> Any:
+        def get_characteristic(self, dialect: Dialect, dbapi_conn: DBAPIConnection) -> object:
             del dialect
             return dbapi_conn.isolation_level or _MODES[0]
 

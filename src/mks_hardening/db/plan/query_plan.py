@@ -210,7 +210,7 @@ def _construct() -> type[Any]:
             self.prefix = prefix
 
     @compiles(Explain)
-    def render(element: Explain, compiler: SQLCompiler, **options: Any) -> str:
+    def render(element: Explain, compiler: SQLCompiler, **options: object) -> str:
         inner = compiler.process(element.statement, **options)
         # EXPLAIN returns rows whatever the inner statement is.
         compiler.isinsert = compiler.isupdate = compiler.isdelete = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import wraps
 from inspect import iscoroutine
@@ -50,7 +50,7 @@ class WatchWindow(Generic[T]):
         refuse_generators(function)
         body: Callable[P, Any] = function
 
-        async def awaited(running: Any) -> object:
+        async def awaited(running: Awaitable[object]) -> object:
             with self._make():
                 return await running
 

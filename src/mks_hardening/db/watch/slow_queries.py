@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sized
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import boolean, instance, text_of, whole_number
@@ -47,7 +47,7 @@ def slow_query_record(
     error: BaseException | None = None,
     show_values: bool = False,
     dialect: Dialect = "postgresql",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Describe a statement for a log record, without its values unless requested.
 
     Args:
