@@ -143,6 +143,24 @@ def test_no_replacement_is_lost(make_cache: MakeCache) -> None:
     assert cache.get("n") == 40
 
 
+def test_a_copy_is_not_older_than_the_shared_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second replacement is stored between the shared value and the local copy of the first one."""
+    shared = RedisCache(FakeRedis(), store_budget=30)
+    cache = TieredCache(MemoryCache(), shared)
+    store: Any = shared.store
+    commit = store.commit
+
+    def overtaken(key: str, lease: object, entry: object) -> Any:
+        kept = yield from commit(key, lease, entry)
+        monkeypatch.setattr(store, "commit", commit)
+        assert cache.replace("n", lambda _entry: ("second", 60.0), wait=1)
+        return kept
+
+    monkeypatch.setattr(store, "commit", overtaken)
+    assert cache.replace("n", lambda _entry: ("first", 60.0), wait=1)
+    assert cache.get("n") == "second"
+
+
 def test_a_cache_that_stores_nothing_has_no_keys() -> None:
     cache = NullCache()
     cache.set("k", 1)

@@ -194,6 +194,9 @@ class TieredStore:
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         local, shared = _parts(lease)
         kept = yield from self._l2.commit(key, shared, entry)
+        if kept and not isinstance(local, ComputeLease):
+            # Another caller here holds the lease for the copy, and would store a value older than this one.
+            yield from self._l1.remove((key,))
         yield from self._copy(key, local, entry if kept else None)
         return kept
 
