@@ -62,7 +62,6 @@ lint: .venv/dev.stamp ## check style, format, import contracts, translation, wor
 	$(BIN)/python tools/write_facades.py --check
 	$(BIN)/python tools/write_architecture.py --check
 	$(BIN)/python tools/write_reference.py --check
-	$(BIN)/python tools/names_since.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/lint-imports --no-cache check/pyproject.toml
 	$(BIN)/lint-imports --no-cache deploy/pyproject.toml
@@ -82,7 +81,6 @@ types: .venv/dev.stamp ## run mypy and pyright in strict mode, and check that pu
 	$(BIN)/pyright
 	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
-	$(BIN)/python tools/count_any.py
 
 docs: .venv/dev.stamp ## build the documentation in both languages into build/docs, warnings are errors
 	for language in en ja; do \

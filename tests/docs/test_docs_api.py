@@ -157,32 +157,3 @@ def silent() -> set[str]:
 def test_whoever_raises_says_so() -> None:
     assert silent() == set()
     assert _source(inspect.unwrap(FrozenClock.advance)) is not None
-
-
-# --- what came after the first release says so
-
-
-def _tool(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module(name)
-
-
-def test_a_name_newer_than_the_last_release_says_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("sphinx", reason="the list of modules is part of what builds the documentation")
-    tool = _tool(monkeypatch, "names_since")
-    now = {
-        "wsgi.Old": "It was there.",
-        "wsgi.New": "It is new.",
-        "wsgi.Dated": "It is new.\n\n.. versionadded:: 0.2",
-    }
-    assert [*tool.errors(["wsgi.Old", "wsgi.Gone"], now)] == [
-        "wsgi.New is newer than the last release: its docstring needs `.. versionadded:: VERSION`",
-        "wsgi.Gone was released and is gone: keep it, with a DeprecationWarning",
-    ]
-    released = tool.RELEASED
-    if released.exists():
-        known = released.read_text("utf-8").split()
-        assert [*tool.errors(known, tool.still_there(known) | tool.names())] == []
-    assert {name.rpartition(".")[0] for name in tool.names()} == PAGES
-    assert [*tool.still_there(["wsgi.HeaderPolicy", "wsgi.Gone", "gone.Name"])] == ["wsgi.HeaderPolicy"]
