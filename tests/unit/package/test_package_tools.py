@@ -13,9 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from _pytest.assertion import rewrite
 
-from mks_hardening import exceptions
 from testbed import package_map
 
 TOOLS = package_map.ROOT / "tools"
@@ -199,33 +197,29 @@ def test_services_are_kept_from_starting(tmp_path: Path, monkeypatch: pytest.Mon
 # --- tools/run_tests.py
 
 
-def test_the_selected_tests_and_the_library_are_compiled() -> None:
-    tool = _tool("run_tests")
-    folder = package_map.ROOT / "tests" / "unit" / "package"
-    found = tool.source_files(["-n", "3", "-m", "not slow", f"{folder}::test_it", "--ignore=tests"])
-    assert Path(__file__) in found
-    assert {file.parent for file in found if file.name.startswith("test_package_")} == {folder}
-    assert Path(exceptions.__file__) in found
-    whole = tool.source_files(["-n", "3", "-m", "not slow"])
-    assert {*found} < {*whole}
+FLAKY = """
+from pathlib import Path
+def test_second_try():
+    again = Path(__file__).with_name("again")
+    assert again.exists() or again.touch()
+def test_never():
+    assert {passes}
+"""
 
 
-def test_what_is_compiled_is_read_by_pytest(tmp_path: Path) -> None:
-    tool = _tool("run_tests")
-    file, broken = tmp_path / "test_it.py", tmp_path / "test_broken.py"
-    file.write_text("def test_it():\n    assert len('ab') == 3\n")
-    broken.write_text("def test_it(:\n")
-    for each in (file, broken):
-        assert not tool._is_compiled(each)
-        tool._compile(each)
-    assert not tool._is_compiled(broken)  # pytest reports it
-    assert tool._is_compiled(file)
-    code = rewrite._read_pyc(file, rewrite.get_cache_dir(file) / f"test_it{rewrite.PYC_TAIL}")
-    assert code is not None
-    assert "@pytest_ar" in code.co_names + code.co_varnames
-    later = file.stat().st_mtime + 10
-    os.utime(file, (later, later))
-    assert not tool._is_compiled(file)
+@pytest.mark.parametrize(("passes", "status", "listed"), [(True, 0, 1), (False, 1, 0)])
+def test_what_passes_at_the_second_try_is_listed(
+    tmp_path: Path, passes: bool, status: int, listed: int
+) -> None:
+    (tmp_path / "test_it.py").write_text(FLAKY.format(passes=passes))
+    flaky = tmp_path / "flaky"
+    environment = {**os.environ, "CI": "true", "FLAKY_TESTS": str(flaky)}
+    command = [sys.executable, TOOLS / "run_tests.py", "-q", "-n", "0", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert flaky.exists() is bool(listed)
+    if listed:
+        assert flaky.read_text() == "test_it.py::test_second_try\n"
 
 
 def test_coverage_is_written_before_a_worker_can_be_killed(tmp_path: Path) -> None:
