@@ -22,7 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 
-from public_names import MODULES, full_name  # noqa: E402 - found through the line above
+from api_examples import full_name  # noqa: E402 - found through the line above
+from public_names import MODULES  # noqa: E402 - found through the line above
 
 LANGUAGES = ("en", "ja")
 

@@ -16,6 +16,11 @@ FOLDER = Path(__file__).parents[1] / "snippets" / "api"
 _HEADING = re.compile(r"^# (\w+)\n", re.MULTILINE)
 
 
+def full_name(module: str) -> str:
+    """The name under which a documented module is imported."""
+    return module if module == "mks_check" else f"mks_hardening.{module}"
+
+
 def examples(module: str) -> dict[str, str]:
     """The examples of a module, by name, in the order of the file."""
     file = FOLDER / f"{module}.pycon"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from api_examples import full_name
 from docutils import nodes
 from sphinx.util.nodes import make_refnode
 
@@ -49,13 +50,6 @@ MODULES = (
     "contrib.waitress_config",
     "mks_check",
 )
-
-
-def full_name(module: str) -> str:
-    """Return the name under which a module of ``MODULES`` is imported."""
-    return module if module == "mks_check" else f"mks_hardening.{module}"
-
-
 _STDLIB = {
     "timedelta": "datetime.timedelta",
     "SSLContext": "ssl.SSLContext",

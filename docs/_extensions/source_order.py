@@ -6,7 +6,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from public_names import MODULES, full_name
+from api_examples import full_name
+from public_names import MODULES
 from sphinx.pycode import ModuleAnalyzer
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ if not EXTENSIONS.exists():
     pytest.skip("the documentation is not part of the wheel", allow_module_level=True)
 sys.path.insert(0, str(EXTENSIONS))
 try:
-    from api_examples import FOLDER, examples
-    from public_names import full_name
+    from api_examples import FOLDER, examples, full_name
 finally:
     sys.path.remove(str(EXTENSIONS))
 
